@@ -1,0 +1,403 @@
+//! [`Record`]: what a store remembers of one key, and the tokens and times in it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{Fingerprint, random};
+
+/// Names one attempt to own a key: 128 random bits that the *caller* draws before it sends its reservation.
+///
+/// Because the caller made it, an operation whose reply was lost can be sent again with the same token and has no
+/// second effect. Only the owner's token can complete, renew, abandon or release a record, so it is never shown:
+/// [`get`](crate::ReservationStore::get) leaves it out and `Debug` hides it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnerToken([u8; 16]);
+
+impl OwnerToken {
+    /// Draws a new token from a generator that is unpredictable, and safe across `fork`.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no randomness to give.
+    pub fn random() -> Self {
+        Self(random::token())
+    }
+
+    /// The token with exactly these bytes: for backends that read one from storage, and for tests.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for OwnerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnerToken(..)")
+    }
+}
+
+/// A number that grows with every new owner of a key. Hand it to the systems that the handler changes: one that
+/// remembers the greatest it has seen can refuse an owner whose lease was taken over while it was not looking
+/// (Kleppmann, "How to do distributed locking", 2016).
+///
+/// In `1..=2^53-1`, so that it survives JSON and Lua, where numbers are 64-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct FencingToken(u64);
+
+impl FencingToken {
+    /// The lowest token.
+    pub const MIN: Self = Self(1);
+    /// The greatest token: 2^53 - 1.
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// The token with this number, or `None` if it is 0 or above [`MAX`](Self::MAX).
+    pub const fn new(number: u64) -> Option<Self> {
+        if number >= Self::MIN.0 && number <= Self::MAX.0 { Some(Self(number)) } else { None }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The token of the next owner: `max(previous + 1, now in microseconds)`, or `None` beyond [`MAX`](Self::MAX).
+    ///
+    /// The clock keeps tokens increasing after a record was forgotten; the increment keeps them increasing when the
+    /// clock stands still or steps back.
+    pub fn next(previous: Option<Self>, now: Timestamp) -> Option<Self> {
+        let after_previous = previous.map_or(Self::MIN.0, |token| token.0 + 1);
+        Self::new(after_previous.max(now.as_micros()))
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<FencingToken> for u64 {
+    fn from(token: FencingToken) -> Self {
+        token.0
+    }
+}
+
+impl TryFrom<u64> for FencingToken {
+    type Error = InvalidFencingToken;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or(InvalidFencingToken(number))
+    }
+}
+
+/// A number that is not a [`FencingToken`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not a fencing token; they are 1 to 2^53 - 1")]
+pub struct InvalidFencingToken(u64);
+
+/// An instant of the *store's* clock, in microseconds since the Unix epoch.
+///
+/// Callers never see one: what crosses the [`ReservationStore`](crate::ReservationStore) trait is durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The instant this many microseconds after the Unix epoch.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This instant moved into the future, by whole microseconds and at the most to the end of the clock.
+    pub const fn after(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+/// A length of time that a [`Record`] holds: whole microseconds, never zero when it was made from a checked duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span(u64);
+
+impl Span {
+    /// The span with this many microseconds.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// The span's microseconds.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+}
+
+/// Rounds up to the next microsecond, so that no duration above zero becomes zero.
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        Self::from_micros(span.0)
+    }
+}
+
+/// How the bytes of a [`Response`] are to be read: which codec wrote them, and which version of the user's type.
+///
+/// Whoever reads a response with another format than it was written with gets an error, never a wrong value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Format {
+    /// Which codec wrote the bytes.
+    pub codec: u8,
+    /// The user's own number for the shape of the value.
+    pub schema: u32,
+}
+
+impl Format {
+    /// Bytes as the caller gave them, with no codec.
+    pub const BYTES: Self = Self { codec: 0, schema: 0 };
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.codec {
+            0 => f.write_str("bytes")?,
+            1 => f.write_str("json")?,
+            2 => f.write_str("postcard")?,
+            3 => f.write_str("http")?,
+            other => write!(f, "codec {other}")?,
+        }
+        write!(f, ", schema {}", self.schema)
+    }
+}
+
+/// What a handler answered: bytes, and how to read them. A clone shares the bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Response {
+    /// How the body is to be read.
+    pub format: Format,
+    /// The bytes. They may be empty, which is not the same as [`Answer::NotKept`].
+    pub body: Bytes,
+}
+
+impl Response {
+    /// A response of plain bytes ([`Format::BYTES`]).
+    pub fn bytes(body: impl Into<Bytes>) -> Self {
+        Self { format: Format::BYTES, body: body.into() }
+    }
+}
+
+/// Shows the format and the length, never the body: it may be confidential.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({}, {} bytes)", self.format, self.body.len())
+    }
+}
+
+/// What is remembered of a finished run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The response, to be given to every duplicate.
+    Response(Response),
+    /// The run finished, but its response was not kept (it was too large, say). Duplicates are told so; the handler
+    /// does not run again.
+    NotKept,
+}
+
+impl Answer {
+    /// How many bytes the answer holds; 0 for [`NotKept`](Self::NotKept).
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Response(response) => response.body.len(),
+            Self::NotKept => 0,
+        }
+    }
+
+    /// Whether the answer holds no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
+
+/// Everything a store remembers of one key. [`transition`](crate::transition) makes and reads it; backends keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who may change the record.
+    pub owner: OwnerToken,
+    /// The owner's fencing token.
+    pub fence: FencingToken,
+    /// 1 for the first owner; one more for each that took over from an owner of unknown fate.
+    pub attempt: u32,
+    /// What the request was. A tombstone's is never looked at ([`Record::NO_FINGERPRINT`]).
+    pub fingerprint: Fingerprint,
+    /// In flight, completed or released.
+    pub state: State,
+    /// From this instant on the record counts as absent, whether or not it was swept.
+    pub expires_at: Timestamp,
+}
+
+/// Which state a [`Record`] is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Somebody owns the key and has not finished.
+    InFlight {
+        /// The owner is live before this instant; from it on, others may take over.
+        lease_until: Timestamp,
+        /// The lease that `lease_until` was set by: `lease_until` is never later than the instant of that write plus
+        /// this, so a later value shows that the clock stepped back.
+        lease: Span,
+        /// How long after its lease an undecided record is remembered.
+        record_ttl: Span,
+        /// The owner gave up without knowing what had happened; others may take over at once.
+        abandoned: bool,
+    },
+    /// The run finished, and this is its answer.
+    Completed {
+        /// What duplicates are told.
+        answer: Answer,
+        /// When the completion was accepted.
+        completed_at: Timestamp,
+    },
+    /// A tombstone: the owner said that nothing happened. It stays for a while so that a late reservation of that
+    /// owner, still on its way, cannot bring the run back to life.
+    Released,
+}
+
+impl Record {
+    /// What a tombstone has in the place of a fingerprint.
+    pub const NO_FINGERPRINT: Fingerprint = Fingerprint::from_bytes([0; 32]);
+
+    /// Whether the record counts as absent.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now >= self.expires_at
+    }
+
+    /// The record as [`get`](crate::ReservationStore::get) shows it: without its owner token, and with durations in
+    /// the place of instants. `None` for an expired record and for a tombstone.
+    pub fn view(&self, now: Timestamp) -> Option<RecordView> {
+        if self.is_expired(now) {
+            return None;
+        }
+        let state = match &self.state {
+            State::InFlight { lease_until, abandoned, .. } => {
+                StateView::InFlight { lease_left: lease_until.since(now), abandoned: *abandoned }
+            }
+            State::Completed { answer, completed_at } => {
+                StateView::Completed { answer: answer.clone(), age: now.since(*completed_at) }
+            }
+            State::Released => return None,
+        };
+        Some(RecordView {
+            fence: self.fence,
+            attempt: self.attempt,
+            fingerprint: self.fingerprint,
+            state,
+            expires_in: self.expires_at.since(now),
+        })
+    }
+}
+
+/// A [`Record`] as others may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordView {
+    /// The fencing token of the current or last owner.
+    pub fence: FencingToken,
+    /// The number of the current or last attempt.
+    pub attempt: u32,
+    /// What the request was.
+    pub fingerprint: Fingerprint,
+    /// In flight or completed.
+    pub state: StateView,
+    /// How long until the record is forgotten.
+    pub expires_in: Duration,
+}
+
+impl RecordView {
+    /// Whether a reservation with another token could take the key over now: the owner has not finished, and its
+    /// lease is over or abandoned.
+    pub fn is_up_for_takeover(&self) -> bool {
+        matches!(self.state, StateView::InFlight { lease_left, abandoned } if abandoned || lease_left.is_zero())
+    }
+}
+
+/// Which state a [`RecordView`] shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateView {
+    /// Somebody owns the key and has not finished.
+    InFlight {
+        /// How long the owner's lease still runs; zero once it is over.
+        lease_left: Duration,
+        /// Whether the owner has given up.
+        abandoned: bool,
+    },
+    /// The run finished.
+    Completed {
+        /// What duplicates are told.
+        answer: Answer,
+        /// How long ago the completion was accepted.
+        age: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fences_follow_the_clock_and_never_go_back() {
+        let at = Timestamp::from_micros;
+        let fence = |number| FencingToken::new(number).unwrap();
+        assert_eq!(FencingToken::next(None, at(0)), Some(FencingToken::MIN));
+        assert_eq!(FencingToken::next(None, at(500)), Some(fence(500)));
+        assert_eq!(FencingToken::next(Some(fence(500)), at(500)), Some(fence(501)));
+        assert_eq!(FencingToken::next(Some(fence(900)), at(500)), Some(fence(901)));
+        assert_eq!(FencingToken::next(Some(fence(500)), at(900)), Some(fence(900)));
+    }
+
+    #[test]
+    fn a_fence_beyond_2_to_the_53_is_refused_and_never_wraps() {
+        assert_eq!(FencingToken::next(Some(FencingToken::MAX), Timestamp::from_micros(1)), None);
+        assert_eq!(FencingToken::next(None, Timestamp::from_micros(1 << 53)), None);
+        assert_eq!(FencingToken::new(0), None);
+        assert!(serde_json::from_str::<FencingToken>("9007199254740992").is_err());
+    }
+
+    #[test]
+    fn the_shortest_duration_is_still_a_microsecond() {
+        assert_eq!(Span::from(Duration::from_nanos(1)).as_micros(), 1);
+        assert_eq!(Span::from(Duration::from_nanos(1001)).as_micros(), 2);
+        assert_eq!(Span::from(Duration::MAX).as_micros(), u64::MAX);
+    }
+
+    #[test]
+    fn debug_shows_neither_tokens_nor_bodies() {
+        let token = OwnerToken::from_bytes(*b"0123456789abcdef");
+        assert_eq!(format!("{token:?}"), "OwnerToken(..)");
+        assert_eq!(format!("{:?}", Response::bytes("secret")), "Response(bytes, schema 0, 6 bytes)");
+    }
+}

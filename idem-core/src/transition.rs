@@ -1,0 +1,258 @@
+//! The state machine: what each operation answers and writes, as pure functions of the record, the request and the
+//! store's time. No I/O, no clock, no randomness.
+//!
+//! Each function takes the record that the store holds for the key (expired or not, or `None`), and gives the outcome
+//! and the record to write in its place; `None` means that the store keeps what it has. A backend that can lock a
+//! record calls them under its lock. The arms stand in the order of the design's state table, one row each.
+//!
+//! ```
+//! use std::time::Duration;
+//! use idem_core::{transition, Fingerprint, OwnerToken, Reserve, ReserveOutcome, Timestamp};
+//!
+//! let (alice, bob) = (OwnerToken::random(), OwnerToken::random());
+//! let ask = |owner| Reserve::new(owner, Fingerprint::of(["POST /db"]), Duration::from_secs(60));
+//! let noon = Timestamp::from_micros(1_767_268_800_000_000);
+//!
+//! let (outcome, record) = transition::reserve(None, &ask(alice), noon)?;
+//! assert!(matches!(outcome, ReserveOutcome::Reserved { attempt: 1, .. }));
+//!
+//! let (outcome, unchanged) = transition::reserve(record.as_ref(), &ask(bob), noon)?;
+//! assert_eq!(outcome, ReserveOutcome::InFlight { attempt: 1, lease_left: Duration::from_secs(60) });
+//! assert_eq!(unchanged, None);
+//! # Ok::<(), idem_core::StoreError>(())
+//! ```
+//!
+//! INV-1: an expired record counts as absent, in every function and before anything else, so that no outcome depends
+//! on when a store sweeps. Only its fence lives on.
+//! INV-2: a lease, once granted, is never shortened by its owner's `reserve` or `renew`.
+//! INV-3: a completed record is never written again before it expires.
+
+use std::time::Duration;
+
+use crate::{
+    AbandonOutcome, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken, Operation, OwnerToken,
+    Record, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome, Span, State, StoreError, StoreErrorKind,
+    Timestamp,
+};
+
+/// How long a tombstone stays at the least: longer than any reservation can plausibly be on its way.
+pub const MIN_TOMBSTONE: Duration = Duration::from_secs(5 * 60);
+
+/// The record to write, or `None` to keep what is there.
+pub type Write = Option<Record>;
+
+/// [`ReservationStore::reserve`](crate::ReservationStore::reserve).
+///
+/// Fails only if the fencing tokens are used up, as an error that [`FencingToken::next`] explains.
+pub fn reserve(
+    found: Option<&Record>,
+    request: &Reserve,
+    now: Timestamp,
+) -> Result<(ReserveOutcome, Write), StoreError> {
+    let previous_fence = found.map(|record| record.fence);
+    let Some(record) = unexpired(found, now) else {
+        return grant(request, 1, previous_fence, now);
+    };
+    Ok(match &record.state {
+        State::Released if record.owner == request.owner => (ReserveOutcome::Stale, None),
+        State::Released => return grant(request, record.attempt, previous_fence, now),
+
+        State::InFlight { .. } | State::Completed { .. } if record.fingerprint != request.fingerprint => {
+            (ReserveOutcome::FingerprintMismatch, None)
+        }
+
+        State::InFlight { abandoned: true, .. } if record.owner == request.owner => {
+            (ReserveOutcome::Stale, None)
+        }
+        State::InFlight { .. } if record.owner == request.owner => {
+            let (record, lease_left) = extended(record, request.lease.into(), now);
+            let (attempt, fence) = (record.attempt, record.fence);
+            (ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record))
+        }
+        State::InFlight { lease_until, abandoned: false, .. } if now < *lease_until => {
+            let lease_left = lease_until.since(now);
+            (ReserveOutcome::InFlight { attempt: record.attempt, lease_left }, None)
+        }
+        State::InFlight { .. } => match request.on_expired_lease {
+            ExpiredLeasePolicy::TakeOver => {
+                return grant(request, record.attempt.saturating_add(1), previous_fence, now);
+            }
+            ExpiredLeasePolicy::Refuse => (ReserveOutcome::LeaseExpired { attempt: record.attempt }, None),
+        },
+
+        State::Completed { .. } if record.owner == request.owner => (ReserveOutcome::Stale, None),
+        State::Completed { answer, .. } => {
+            (ReserveOutcome::Completed { answer: answer.clone(), attempt: record.attempt }, None)
+        }
+    })
+}
+
+/// [`ReservationStore::complete`](crate::ReservationStore::complete).
+pub fn complete(
+    found: Option<&Record>,
+    owner: OwnerToken,
+    completion: Completion,
+    now: Timestamp,
+) -> (CompleteOutcome, Write) {
+    let Some(record) = owned(found, owner, now) else {
+        return (CompleteOutcome::Lost, None);
+    };
+    match &record.state {
+        State::InFlight { .. } => {
+            let completed = Record {
+                state: State::Completed { answer: completion.answer, completed_at: now },
+                expires_at: now.after(completion.retention.into()),
+                ..*record
+            };
+            (CompleteOutcome::Completed, Some(completed))
+        }
+        State::Completed { answer, .. } if *answer == completion.answer => {
+            (CompleteOutcome::AlreadyCompleted, None)
+        }
+        State::Completed { .. } => (CompleteOutcome::ResponseConflict, None),
+        State::Released => (CompleteOutcome::Lost, None),
+    }
+}
+
+/// [`ReservationStore::release`](crate::ReservationStore::release).
+///
+/// Fails only if the fencing tokens are used up.
+pub fn release(
+    found: Option<&Record>,
+    owner: OwnerToken,
+    now: Timestamp,
+) -> Result<(ReleaseOutcome, Write), StoreError> {
+    let Some(record) = unexpired(found, now) else {
+        let fence = next_fence(Operation::Release, found.map(|record| record.fence), now)?;
+        let tombstone = tombstone(owner, fence, 1, MIN_TOMBSTONE.into(), now);
+        return Ok((ReleaseOutcome::AlreadyReleased, Some(tombstone)));
+    };
+    if record.owner != owner {
+        return Ok((ReleaseOutcome::Lost, None));
+    }
+    Ok(match &record.state {
+        State::InFlight { lease, record_ttl, .. } => {
+            // The attempt number of a run that was taken over must outlive the release: the earlier run may have had
+            // its effect, and the next one has to be told for as long as the record would have been remembered.
+            let kept = (*lease).max(MIN_TOMBSTONE.into());
+            let kept = if record.attempt > 1 { kept.max(*record_ttl) } else { kept };
+            let tombstone = tombstone(owner, record.fence, record.attempt, kept, now);
+            (ReleaseOutcome::Released, Some(tombstone))
+        }
+        State::Released => (ReleaseOutcome::AlreadyReleased, None),
+        State::Completed { .. } => (ReleaseOutcome::AlreadyCompleted, None),
+    })
+}
+
+/// [`ReservationStore::abandon`](crate::ReservationStore::abandon).
+pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (AbandonOutcome, Write) {
+    let Some(record) = owned(found, owner, now) else {
+        return (AbandonOutcome::Lost, None);
+    };
+    match &record.state {
+        State::InFlight { abandoned: true, .. } => (AbandonOutcome::Abandoned, None),
+        State::InFlight { lease_until, lease, record_ttl, abandoned: false } => {
+            let state = State::InFlight {
+                lease_until: *lease_until,
+                lease: *lease,
+                record_ttl: *record_ttl,
+                abandoned: true,
+            };
+            let expires_at = now.after(*record_ttl);
+            (AbandonOutcome::Abandoned, Some(Record { state, expires_at, ..*record }))
+        }
+        State::Completed { .. } => (AbandonOutcome::AlreadyCompleted, None),
+        State::Released => (AbandonOutcome::Lost, None),
+    }
+}
+
+/// [`ReservationStore::renew`](crate::ReservationStore::renew).
+pub fn renew(
+    found: Option<&Record>,
+    owner: OwnerToken,
+    lease: Duration,
+    now: Timestamp,
+) -> (RenewOutcome, Write) {
+    let Some(record) = owned(found, owner, now) else {
+        return (RenewOutcome::Lost, None);
+    };
+    match &record.state {
+        State::InFlight { abandoned: false, .. } => {
+            let (record, lease_left) = extended(record, lease.into(), now);
+            (RenewOutcome::Renewed { lease_left }, Some(record))
+        }
+        State::Completed { .. } => (RenewOutcome::AlreadyCompleted, None),
+        State::InFlight { abandoned: true, .. } | State::Released => (RenewOutcome::Lost, None),
+    }
+}
+
+/// The record, unless it counts as absent (INV-1).
+fn unexpired(found: Option<&Record>, now: Timestamp) -> Option<&Record> {
+    found.filter(|record| !record.is_expired(now))
+}
+
+/// The record, if it is there and `owner`'s.
+fn owned(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> Option<&Record> {
+    unexpired(found, now).filter(|record| record.owner == owner)
+}
+
+/// Makes `request.owner` the owner, as the given attempt.
+fn grant(
+    request: &Reserve,
+    attempt: u32,
+    previous_fence: Option<FencingToken>,
+    now: Timestamp,
+) -> Result<(ReserveOutcome, Write), StoreError> {
+    let fence = next_fence(Operation::Reserve, previous_fence, now)?;
+    let (lease, record_ttl) = (Span::from(request.lease), Span::from(request.record_ttl));
+    let lease_until = now.after(lease);
+    let record = Record {
+        owner: request.owner,
+        fence,
+        attempt,
+        fingerprint: request.fingerprint,
+        state: State::InFlight { lease_until, lease, record_ttl, abandoned: false },
+        expires_at: lease_until.after(record_ttl),
+    };
+    let lease_left = lease_until.since(now);
+    Ok((ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record)))
+}
+
+/// The record with its lease moved to `now + lease` if that is later (INV-2), and what is then left of it.
+///
+/// A record that is not in flight comes back as it is; no caller passes one.
+fn extended(record: &Record, new_lease: Span, now: Timestamp) -> (Record, Duration) {
+    let mut record = record.clone();
+    let mut lease_left = Duration::ZERO;
+    if let State::InFlight { lease_until, lease, record_ttl, .. } = &mut record.state {
+        if now.after(new_lease) >= *lease_until {
+            *lease_until = now.after(new_lease);
+            *lease = new_lease;
+        }
+        lease_left = lease_until.since(now);
+        record.expires_at = lease_until.after(*record_ttl);
+    }
+    (record, lease_left)
+}
+
+fn tombstone(owner: OwnerToken, fence: FencingToken, attempt: u32, kept: Span, now: Timestamp) -> Record {
+    Record {
+        owner,
+        fence,
+        attempt,
+        fingerprint: Record::NO_FINGERPRINT,
+        state: State::Released,
+        expires_at: now.after(kept),
+    }
+}
+
+fn next_fence(
+    operation: Operation,
+    previous: Option<FencingToken>,
+    now: Timestamp,
+) -> Result<FencingToken, StoreError> {
+    FencingToken::next(previous, now).ok_or_else(|| {
+        StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, operation)
+            .with_source("the fencing tokens of this key are used up (above 2^53 - 1); check the store's clock")
+    })
+}
