@@ -77,7 +77,9 @@ pub enum CodecError {
     #[error("the handler's value could not be encoded, so its answer was not kept")]
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The stored bytes are not a value of the asked type.
-    #[error("the stored response could not be decoded; raise the engine's schema number when a stored type changes")]
+    #[error(
+        "the stored response could not be decoded; raise the engine's schema number when a stored type changes"
+    )]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The stored response was written by another codec, or with another schema number.
     #[error(

@@ -50,7 +50,10 @@ impl StoreError {
     /// Whether the same operation with the same token may succeed if it is sent again soon.
     pub fn is_transient(&self) -> bool {
         self.effect == Effect::Unknown
-            || matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Full)
+            || matches!(
+                self.kind,
+                StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Full
+            )
     }
 }
 
@@ -101,10 +104,18 @@ impl StoreErrorKind {
     fn advice(self) -> &'static str {
         match self {
             Self::Unavailable | Self::Timeout => "try again once the store can be reached",
-            Self::Full => "give the store more room, shorten the retention, or try again once records have expired",
-            Self::Corrupt => "look at the record with the store's own tools; nothing will run under its key until it is removed or expires",
-            Self::Incompatible => "upgrade this process to the version that wrote the record, or wait until it expires",
-            Self::TooLarge => "keep a smaller answer, complete the run as \"not kept\", or raise the store's limit",
+            Self::Full => {
+                "give the store more room, shorten the retention, or try again once records have expired"
+            }
+            Self::Corrupt => {
+                "look at the record with the store's own tools; nothing will run under its key until it is removed or expires"
+            }
+            Self::Incompatible => {
+                "upgrade this process to the version that wrote the record, or wait until it expires"
+            }
+            Self::TooLarge => {
+                "keep a smaller answer, complete the run as \"not kept\", or raise the store's limit"
+            }
             Self::Misconfigured => "correct what the source names; trying again does not help",
             Self::Internal => "please report it, with the source",
         }
@@ -181,9 +192,7 @@ mod tests {
         use StoreErrorKind::{
             Corrupt, Full, Incompatible, Internal, Misconfigured, Timeout, TooLarge, Unavailable,
         };
-        for kind in
-            [Unavailable, Timeout, Full, Corrupt, Incompatible, TooLarge, Misconfigured, Internal]
-        {
+        for kind in [Unavailable, Timeout, Full, Corrupt, Incompatible, TooLarge, Misconfigured, Internal] {
             let said = StoreError::new(kind, Effect::NotApplied, Operation::Reserve).to_string();
             assert!(said.starts_with("reserve: the "), "{said}");
             let (_, advice) = said.split_once("it had no effect: ").unwrap();

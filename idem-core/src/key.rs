@@ -122,7 +122,9 @@ pub enum InvalidKey {
         part: &'static str,
     },
     /// The part has more bytes than [`MAX_PART_BYTES`].
-    #[error("the key's {part} has {bytes} bytes; shorten it to at most {MAX_PART_BYTES}, or use a hash of it")]
+    #[error(
+        "the key's {part} has {bytes} bytes; shorten it to at most {MAX_PART_BYTES}, or use a hash of it"
+    )]
     TooLong {
         /// Which part of the key it is.
         part: &'static str,

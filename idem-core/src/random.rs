@@ -8,6 +8,7 @@
 //! buffer, so every draw compares the process id and starts afresh when it differs.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 /// Tokens drawn from one buffer.
 const TOKENS: usize = 64;
@@ -40,6 +41,13 @@ pub(crate) fn token() -> [u8; TOKEN_BYTES] {
         }
         buffer.take()
     })
+}
+
+/// A random part of `limit`: at least half of it, so that a pause keeps its meaning, and spread over the rest, so that
+/// callers who failed together do not come back together.
+pub(crate) fn jittered(limit: Duration) -> Duration {
+    let [byte, ..] = token();
+    limit / 2 + limit / 2 * u32::from(byte) / 255
 }
 
 impl Buffer {
@@ -84,6 +92,15 @@ mod tests {
             assert!(!buffer.bytes.windows(TOKEN_BYTES).any(|window| window == token));
             assert_eq!(buffer.bytes[..buffer.used], vec![0; buffer.used]);
         });
+    }
+
+    #[test]
+    fn a_jittered_pause_is_between_half_and_all_of_it_and_not_always_the_same() {
+        let limit = Duration::from_secs(1);
+        let pauses: HashSet<_> = (0..100).map(|_| jittered(limit)).collect();
+        assert!(pauses.iter().all(|pause| (limit / 2..=limit).contains(pause)));
+        assert!(pauses.len() > 10);
+        assert_eq!(jittered(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Timestamp {
     }
 
     /// This instant moved into the future, by whole microseconds and at the most to the end of the clock.
+    #[must_use]
     pub const fn after(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }

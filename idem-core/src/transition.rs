@@ -30,9 +30,9 @@
 use std::time::Duration;
 
 use crate::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken, Operation, OwnerToken,
-    Record, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome, Span, State, StoreError, StoreErrorKind,
-    Timestamp,
+    AbandonOutcome, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken, Operation,
+    OwnerToken, Record, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome, Span, State, StoreError,
+    StoreErrorKind, Timestamp,
 };
 
 /// How long a tombstone stays at the least: longer than any reservation can plausibly be on its way.
@@ -252,7 +252,8 @@ fn next_fence(
     now: Timestamp,
 ) -> Result<FencingToken, StoreError> {
     FencingToken::next(previous, now).ok_or_else(|| {
-        StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, operation)
-            .with_source("the fencing tokens of this key are used up (above 2^53 - 1); check the store's clock")
+        StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, operation).with_source(
+            "the fencing tokens of this key are used up (above 2^53 - 1); check the store's clock",
+        )
     })
 }

@@ -1,0 +1,320 @@
+//! [`Engine`]: runs one operation at most once.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::Instrument;
+
+use crate::admission::admit;
+use crate::builder::{EngineBuilder, Policy};
+use crate::codec::check_format;
+use crate::flight::Flights;
+use crate::heartbeat::Heartbeat;
+use crate::reservation::Finished;
+use crate::shutdown::Activity;
+use crate::{
+    Admission, Answer, Attempt, Codec, CodecError, Effect, ExecuteError, Fingerprint, Format,
+    HandlerErrorPolicy, Key, Operation, Outcome, Reservation, ReservationStore, Response, StoreError,
+    StoreErrorKind, observe,
+};
+
+/// Runs handlers at most once per key, over any [`ReservationStore`].
+///
+/// An engine belongs to a tokio runtime with its timer enabled; it may be used from several. Cloning it is cheap, and
+/// all clones are one engine: they share the heartbeat, the waiters and the shutdown.
+///
+/// ```no_run
+/// # async fn example(store: impl idem_core::ReservationStore) -> Result<(), Box<dyn std::error::Error>> {
+/// use idem_core::{Engine, Fingerprint, Key, Outcome};
+///
+/// let engine = Engine::builder(store).build()?;
+/// let key = Key::new("tenant-7/POST /payments", "8e03978e-40d5-43dd-bc93-6894a57f9324")?;
+/// let fingerprint = Fingerprint::of(["POST", "/payments", r#"{"amount": 100}"#]);
+///
+/// let outcome: Outcome<u64> = engine
+///     .execute(&key, &fingerprint, |attempt| async move {
+///         println!("attempt {} under fence {}", attempt.number, attempt.fence);
+///         Ok::<_, std::io::Error>(4711) // the number of the payment that was made
+///     })
+///     .await?;
+/// match outcome {
+///     Outcome::Executed(payment) | Outcome::Replayed(payment) => println!("payment {payment}"),
+///     Outcome::InFlight { retry_after } => println!("still running; ask again in {retry_after:?}"),
+///     other => println!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What the engine's parts share. Each reservation keeps it, so it is dropped with the last clone of the engine and
+/// the last of its reservations.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn ReservationStore>,
+    pub(crate) policy: Policy,
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) activity: Activity,
+}
+
+impl Engine {
+    /// Starts the settings of an engine over `store`.
+    pub fn builder(store: impl ReservationStore) -> EngineBuilder {
+        EngineBuilder::new(Arc::new(store))
+    }
+
+    /// Runs `handler` unless this request ran before or is running, and stores its value for duplicates.
+    ///
+    /// - The handler's value is returned only after the store acknowledged it ([`Outcome::Executed`]).
+    /// - The handler's error frees the key and is returned untouched ([`ExecuteError::Handler`]).
+    /// - A panic abandons the key, and goes on in the caller once that is acknowledged.
+    /// - If this future is dropped while the handler runs, the key is abandoned in the background. Once the handler
+    ///   has returned, its completion goes on in the background instead. See
+    ///   [`execute_detached`](Self::execute_detached) for a handler that must not be cancelled.
+    pub async fn execute<T, E, F, Fut>(
+        &self,
+        key: &Key,
+        fingerprint: &Fingerprint,
+        handler: F,
+    ) -> Result<Outcome<T>, ExecuteError<E>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnOnce(Attempt) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        let values = Coded { codec: self.shared.policy.codec, schema: self.shared.policy.schema };
+        self.execute_as(key, fingerprint, handler, values).await
+    }
+
+    /// [`execute`](Self::execute) for bytes, which are stored and replayed untouched and uncopied.
+    pub async fn execute_bytes<E, F, Fut>(
+        &self,
+        key: &Key,
+        fingerprint: &Fingerprint,
+        handler: F,
+    ) -> Result<Outcome<Bytes>, ExecuteError<E>>
+    where
+        F: FnOnce(Attempt) -> Fut + Send,
+        Fut: Future<Output = Result<Bytes, E>> + Send,
+    {
+        self.execute_as(key, fingerprint, handler, Untouched).await
+    }
+
+    /// [`execute`](Self::execute) in a task of its own: dropping this future cancels nothing, so that a client that
+    /// hangs up gets its answer when it asks again.
+    ///
+    /// # Panics
+    ///
+    /// If it is not called within a tokio runtime, and with the handler's own panic.
+    pub async fn execute_detached<T, E, F, Fut>(
+        &self,
+        key: &Key,
+        fingerprint: &Fingerprint,
+        handler: F,
+    ) -> Result<Outcome<T>, ExecuteError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let (engine, key, fingerprint) = (self.clone(), key.clone(), *fingerprint);
+        let task =
+            tokio::spawn(async move { engine.execute(&key, &fingerprint, handler).await }.in_current_span());
+        match task.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime of the task was shut down under it.
+                Err(cancelled) => Err(ExecuteError::Store(
+                    StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, Operation::Reserve)
+                        .with_source(cancelled),
+                )),
+            },
+        }
+    }
+
+    /// Asks for the key and leaves the rest to the caller: for those who cannot hand over a handler.
+    ///
+    /// Under [`InFlightPolicy::Wait`](crate::InFlightPolicy::Wait) it waits as `execute` does.
+    pub async fn reserve(&self, key: &Key, fingerprint: &Fingerprint) -> Result<Admission, StoreError> {
+        admit(&self.shared, key, fingerprint).await
+    }
+
+    /// The store that this engine runs on.
+    pub fn store(&self) -> &Arc<dyn ReservationStore> {
+        &self.shared.store
+    }
+
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    async fn execute_as<T, E, F, Fut>(
+        &self,
+        key: &Key,
+        fingerprint: &Fingerprint,
+        handler: F,
+        values: impl Values<T>,
+    ) -> Result<Outcome<T>, ExecuteError<E>>
+    where
+        F: FnOnce(Attempt) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        let span = tracing::debug_span!("idem.execute", key = %key.digest());
+        let result = self.admit_and_run(key, fingerprint, handler, values).instrument(span).await;
+        observe::executed(&result);
+        result
+    }
+
+    async fn admit_and_run<T, E, F, Fut>(
+        &self,
+        key: &Key,
+        fingerprint: &Fingerprint,
+        handler: F,
+        values: impl Values<T>,
+    ) -> Result<Outcome<T>, ExecuteError<E>>
+    where
+        F: FnOnce(Attempt) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        Ok(match admit(&self.shared, key, fingerprint).await? {
+            Admission::Granted(reservation) => {
+                return self.run(reservation, fingerprint, handler, values).await;
+            }
+            Admission::Unprotected(attempt) => {
+                let _active = Activity::enter(&self.shared)?;
+                Outcome::Unprotected(handler(attempt).await.map_err(ExecuteError::Handler)?)
+            }
+            Admission::Replayed(response) => Outcome::Replayed(values.decode(response)?),
+            Admission::InFlight { retry_after } => Outcome::InFlight { retry_after },
+            Admission::FingerprintMismatch => Outcome::FingerprintMismatch,
+            Admission::LeaseExpired { attempt } => Outcome::LeaseExpired { attempt },
+            Admission::NotKept => Outcome::NotKept,
+        })
+    }
+
+    async fn run<T, E, F, Fut>(
+        &self,
+        reservation: Reservation,
+        fingerprint: &Fingerprint,
+        handler: F,
+        values: impl Values<T>,
+    ) -> Result<Outcome<T>, ExecuteError<E>>
+    where
+        F: FnOnce(Attempt) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        let attempt = reservation.attempt().clone();
+        let value = match caught(async move { handler(attempt).await }).await {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => {
+                // Whatever the store answers, the caller is owed its error; what was not acknowledged in time goes on
+                // in the background.
+                match self.shared.policy.handler_error {
+                    HandlerErrorPolicy::Release => drop(reservation.release().await),
+                    HandlerErrorPolicy::Abandon => drop(reservation.abandon().await),
+                }
+                return Err(ExecuteError::Handler(error));
+            }
+            Err(panic) => {
+                drop(reservation.abandon().await);
+                resume_unwind(panic);
+            }
+        };
+        let answer = match values.encode(&value) {
+            Ok(response) => Answer::Response(response),
+            Err(error) => {
+                // The handler ran. Its duplicates must not run too, only because its value has no bytes.
+                drop(reservation.complete(Answer::NotKept).await);
+                return Err(error.into());
+            }
+        };
+        Ok(match reservation.finish(answer, fingerprint).await {
+            Finished::Accepted => Outcome::Executed(value),
+            Finished::Superseded(Answer::Response(response)) => Outcome::Replayed(values.decode(response)?),
+            Finished::Superseded(Answer::NotKept) => Outcome::NotKept,
+            Finished::LeaseLost => Outcome::LeaseLost(value),
+            Finished::Unrecorded(error) => Outcome::Unrecorded { value, error },
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("store", &self.shared.store)
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.heartbeat.close();
+    }
+}
+
+/// How a handler's value and a stored response become each other.
+trait Values<T> {
+    fn encode(&self, value: &T) -> Result<Response, CodecError>;
+    fn decode(&self, response: Response) -> Result<T, CodecError>;
+}
+
+/// By the engine's codec.
+struct Coded {
+    codec: Codec,
+    schema: u32,
+}
+
+impl<T: Serialize + DeserializeOwned> Values<T> for Coded {
+    fn encode(&self, value: &T) -> Result<Response, CodecError> {
+        self.codec.encode(self.schema, value)
+    }
+
+    fn decode(&self, response: Response) -> Result<T, CodecError> {
+        self.codec.decode(self.schema, &response)
+    }
+}
+
+/// Not at all.
+struct Untouched;
+
+impl Values<Bytes> for Untouched {
+    fn encode(&self, value: &Bytes) -> Result<Response, CodecError> {
+        Ok(Response::bytes(value.clone()))
+    }
+
+    fn decode(&self, response: Response) -> Result<Bytes, CodecError> {
+        check_format(Format::BYTES, response.format)?;
+        Ok(response.body)
+    }
+}
+
+/// Runs a future to its end, and catches its panic.
+///
+/// Unwind safety is asserted because nothing that the future could have left half changed is looked at afterwards: it
+/// is dropped, and its panic goes on in the caller.
+async fn caught<O>(future: impl Future<Output = O>) -> Result<O, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}

@@ -1,0 +1,118 @@
+//! What the engine tells the outside about itself: `tracing` events and, with the feature `metrics`, counters.
+//!
+//! Names are stable. A key is shown by its digest, never as it is; payloads are never shown.
+//!
+//! | event (target `idem_core`) | level | when |
+//! |---|---|---|
+//! | `idem.takeover` | warn | a run begins whose earlier attempt may have had its effect |
+//! | `idem.unprotected` | warn | a handler runs although the store could not be reached |
+//! | `idem.lease_lost` | warn | another owner has the key of a live run |
+//! | `idem.renewal_failed` | warn | the heartbeat could not renew a lease; it tries again sooner |
+//! | `idem.heartbeat_ended` | warn | a run is older than `heartbeat_at_most`; its lease will run out |
+//! | `idem.unrecorded` | error | the store did not acknowledge a completion in time |
+//! | `idem.not_kept` | warn | the store refused an answer as too large; "not kept" was recorded |
+//! | `idem.unsettled` | warn | what a dropped run left to do in the background was not acknowledged; its lease will run out |
+//! | `idem.resend` | debug | an operation of unknown outcome is sent again |
+//!
+//! Every execution runs in a span `idem.execute` (debug) with the field `key`.
+//!
+//! | counter | labels |
+//! |---|---|
+//! | `idem_outcomes_total` | `outcome`: `executed`, `replayed`, `in_flight`, `fingerprint_mismatch`, `lease_expired`, `not_kept`, `unprotected`, `lease_lost`, `unrecorded`, `handler_error`, `store_error`, `codec_error` |
+//! | `idem_takeovers_total` | |
+//! | `idem_renewal_failures_total` | |
+
+use tracing::{error, warn};
+
+use crate::attempt::Ownership;
+use crate::{ExecuteError, Key, Operation, Outcome, StoreError};
+
+pub(crate) fn takeover(ownership: &Ownership) {
+    count("idem_takeovers_total");
+    warn!(
+        name: "idem.takeover",
+        key = %ownership.key.digest(),
+        attempt = ownership.number,
+        "an earlier attempt may have had its effect"
+    );
+}
+
+pub(crate) fn unprotected(key: &Key, error: &StoreError) {
+    warn!(name: "idem.unprotected", key = %key.digest(), %error, "running without protection");
+}
+
+pub(crate) fn lease_lost(ownership: &Ownership) {
+    warn!(
+        name: "idem.lease_lost",
+        key = %ownership.key.digest(),
+        attempt = ownership.number,
+        "another owner has the key"
+    );
+}
+
+pub(crate) fn renewal_failed(ownership: &Ownership, error: &StoreError) {
+    count("idem_renewal_failures_total");
+    warn!(name: "idem.renewal_failed", key = %ownership.key.digest(), %error, "a lease was not renewed");
+}
+
+pub(crate) fn heartbeat_ended(ownership: &Ownership) {
+    warn!(
+        name: "idem.heartbeat_ended",
+        key = %ownership.key.digest(),
+        attempt = ownership.number,
+        "the run is too old to be renewed; its lease will run out"
+    );
+}
+
+pub(crate) fn unrecorded(ownership: &Ownership, error: &StoreError) {
+    error!(
+        name: "idem.unrecorded",
+        key = %ownership.key.digest(),
+        attempt = ownership.number,
+        %error,
+        "the handler ran, and its completion was not acknowledged"
+    );
+}
+
+pub(crate) fn not_kept(ownership: &Ownership, error: &StoreError) {
+    warn!(name: "idem.not_kept", key = %ownership.key.digest(), %error, "the answer was not kept");
+}
+
+pub(crate) fn unsettled(ownership: &Ownership, operation: Operation, error: &StoreError) {
+    warn!(
+        name: "idem.unsettled",
+        key = %ownership.key.digest(),
+        %operation,
+        %error,
+        "not acknowledged; the lease will run out"
+    );
+}
+
+/// Counts how an execution ended.
+pub(crate) fn executed<T, E>(result: &Result<Outcome<T>, ExecuteError<E>>) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("idem_outcomes_total", "outcome" => match result {
+        Ok(Outcome::Executed(_)) => "executed",
+        Ok(Outcome::Replayed(_)) => "replayed",
+        Ok(Outcome::InFlight { .. }) => "in_flight",
+        Ok(Outcome::FingerprintMismatch) => "fingerprint_mismatch",
+        Ok(Outcome::LeaseExpired { .. }) => "lease_expired",
+        Ok(Outcome::NotKept) => "not_kept",
+        Ok(Outcome::Unprotected(_)) => "unprotected",
+        Ok(Outcome::LeaseLost(_)) => "lease_lost",
+        Ok(Outcome::Unrecorded { .. }) => "unrecorded",
+        Err(ExecuteError::Handler(_)) => "handler_error",
+        Err(ExecuteError::Store(_)) => "store_error",
+        Err(ExecuteError::Codec(_)) => "codec_error",
+    })
+    .increment(1);
+    #[cfg(not(feature = "metrics"))]
+    let _ = result;
+}
+
+fn count(name: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!(name).increment(1);
+    #[cfg(not(feature = "metrics"))]
+    let _ = name;
+}

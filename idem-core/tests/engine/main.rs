@@ -1,0 +1,4 @@
+//! The engine through its public API, on a store that fails when it is told to.
+
+mod execute;
+mod support;
