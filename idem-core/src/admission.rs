@@ -204,7 +204,9 @@ impl Caller<'_> {
             Ok(admission) => return Ok(admission),
             Err(error) => error,
         };
-        let covered = matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout);
+        // Only a reservation: a failed look at a record that somebody is known to own is no reason to run beside it.
+        let covered = error.operation == Operation::Reserve
+            && matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout);
         if self.shared.policy.store_failure != StoreFailurePolicy::FailOpen || !covered {
             return Err(error);
         }

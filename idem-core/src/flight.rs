@@ -7,7 +7,8 @@
 //!
 //! INV-1: at most one caller of a flight has the lead.
 //! INV-2: a flight leaves the map before its verdict is told. Whoever boards later starts a new flight and asks the
-//! store itself, so nobody waits for a verdict that was told already, and none is older than the wait for it.
+//! store itself, so nobody waits for a verdict that was told already, and none is older than the reply of the store
+//! that brought it.
 //! INV-3: callers with different fingerprints are in different flights; nothing of one's verdict reaches the other.
 
 use std::collections::HashMap;
@@ -114,7 +115,7 @@ impl Flights {
     }
 
     #[cfg(test)]
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.shards.iter().all(|shard| lock(shard).is_empty())
     }
 }
@@ -177,5 +178,78 @@ impl Lead {
     pub(crate) fn land(self, verdict: Verdict) {
         self.seat.remove_flight(&mut lock(self.seat.flights.shard(&self.seat.id)));
         self.seat.flight.verdict.send_replace(Some(verdict));
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn id() -> FlightId {
+        (Key::new("scope", "name").unwrap(), Fingerprint::of(["payload"]))
+    }
+
+    async fn board(flights: &Arc<Flights>) -> Boarding {
+        let (key, fingerprint) = id();
+        flights.board(&key, fingerprint, pending()).await
+    }
+
+    async fn lead(flights: &Arc<Flights>) -> Lead {
+        match board(flights).await {
+            Boarding::Lead(lead) => lead,
+            Boarding::Verdict(_) | Boarding::Elapsed { .. } => panic!("the lead is free"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_boards_after_the_landing_starts_a_new_flight() {
+        let flights = Flights::new();
+        lead(&flights).await.land(Verdict::FingerprintMismatch);
+        assert!(flights.is_empty());
+        drop(lead(&flights).await);
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_flight_does_not_remove_its_successor() {
+        let flights = Flights::new();
+        let first = lead(&flights).await;
+        let seat = flights.seat(id()); // A waiter of the first flight that is slow to leave.
+        first.land(Verdict::FingerprintMismatch);
+        let second = lead(&flights).await;
+        drop(seat);
+        assert!(!flights.is_empty());
+        drop(second);
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_gives_up_leaves_nothing_behind() {
+        let flights = Flights::new();
+        let lead = lead(&flights).await;
+        let (key, fingerprint) = id();
+        let waited = flights.board(&key, fingerprint, sleep(Duration::from_secs(1))).await;
+        assert!(matches!(waited, Boarding::Elapsed { retry_after: UNKNOWN_RETRY_AFTER }));
+        lead.busy_until(Instant::now() + Duration::from_secs(7));
+        let waited = flights.board(&key, fingerprint, sleep(Duration::from_secs(1))).await;
+        assert!(matches!(waited, Boarding::Elapsed { retry_after } if retry_after == Duration::from_secs(6)));
+        drop(lead);
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_payloads_and_other_keys_fly_alone() {
+        let flights = Flights::new();
+        let _lead = lead(&flights).await;
+        let (key, fingerprint) = id();
+        let other_key = Key::new("scope", "other name").unwrap();
+        for (key, fingerprint) in [(key, Fingerprint::of(["other payload"])), (other_key, fingerprint)] {
+            assert!(matches!(flights.board(&key, fingerprint, pending()).await, Boarding::Lead(_)));
+        }
     }
 }

@@ -27,6 +27,9 @@ use crate::{RenewOutcome, ReservationStore, observe};
 /// over a link of ten milliseconds; few enough to leave a shared connection to the requests.
 const RENEWALS_AT_ONCE: usize = 128;
 
+/// The resolution of tokio's timers; less would only spin.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
 pub(crate) struct Heartbeat {
     store: Arc<dyn ReservationStore>,
     lease: Duration,
@@ -160,10 +163,11 @@ impl Heartbeat {
     }
 
     fn interval(&self, pace: Pace) -> Duration {
-        match pace {
+        let interval = match pace {
             Pace::Steady => self.lease / 3,
             Pace::Hurried => self.lease / 12,
-        }
+        };
+        interval.max(SHORTEST_INTERVAL)
     }
 
     /// Takes at most `limit` due entries out of the lists; and the instant at which the next is due, if any is left.

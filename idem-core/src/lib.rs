@@ -33,6 +33,9 @@ mod fingerprint;
 mod flight;
 mod heartbeat;
 mod key;
+#[cfg(test)]
+#[cfg(shuttle)]
+mod model;
 pub mod observe;
 mod op;
 mod outcome;

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
+use crate::attempt::Ownership;
 use crate::engine::Shared;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::{AbandonOutcome, Effect, Engine, Operation, StoreError, StoreErrorKind};
+
+/// How many abandons may be under way at once.
+const ABANDONS_AT_ONCE: usize = 128;
 
 /// How [`Engine::shutdown`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +43,29 @@ impl Engine {
         let _ = timeout_at(deadline, shared.activity.idle()).await;
         let drained = before.saturating_sub(shared.activity.running());
 
-        let (mut abandoned, mut unsettled) = (0, 0);
-        for run in shared.heartbeat.live() {
-            let abandon = shared.store.abandon(&run.key, run.owner);
-            match timeout(shared.policy.reserve_timeout, abandon).await {
-                Ok(Ok(AbandonOutcome::Abandoned)) => abandoned += 1,
-                // It ended between the count and now.
-                Ok(Ok(AbandonOutcome::AlreadyCompleted | AbandonOutcome::Lost)) => {}
-                Ok(Err(_)) | Err(_) => unsettled += 1,
-            }
-        }
+        let (abandoned, unsettled) = abandon_all(shared, shared.heartbeat.live()).await;
         ShutdownReport { drained, abandoned, unsettled }
+    }
+}
+
+/// Abandons the runs, many at a time and all within one `reserve_timeout`. How many were, and how many could not be.
+async fn abandon_all(shared: &Shared, runs: Vec<Arc<Ownership>>) -> (usize, usize) {
+    let deadline = Instant::now() + shared.policy.reserve_timeout;
+    let (mut abandoned, mut unsettled) = (0, 0);
+    let mut runs = runs.into_iter();
+    let mut under_way = JoinSet::new();
+    loop {
+        for run in runs.by_ref().take(ABANDONS_AT_ONCE - under_way.len()) {
+            let store = Arc::clone(&shared.store);
+            under_way.spawn(async move { timeout_at(deadline, store.abandon(&run.key, run.owner)).await });
+        }
+        match under_way.join_next().await {
+            Some(Ok(Ok(Ok(AbandonOutcome::Abandoned)))) => abandoned += 1,
+            // It ended between the count and now.
+            Some(Ok(Ok(Ok(AbandonOutcome::AlreadyCompleted | AbandonOutcome::Lost)))) => {}
+            Some(_) => unsettled += 1,
+            None => return (abandoned, unsettled),
+        }
     }
 }
 

@@ -13,6 +13,13 @@ use idem_core::{
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, advance};
 
+#[test]
+fn engines_and_attempts_may_go_anywhere() {
+    fn anywhere<T: Clone + std::fmt::Debug + Send + Sync + 'static>() {}
+    anywhere::<Engine>();
+    anywhere::<idem_core::Attempt>();
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Receipt {
     payment: u64,
@@ -125,11 +132,7 @@ async fn a_value_that_cannot_be_encoded_is_an_error_and_its_duplicates_do_not_ru
 #[tokio::test(start_paused = true)]
 async fn an_expired_lease_is_taken_over_as_the_next_attempt_or_refused_as_set() {
     let store = TestStore::new();
-    let crashed = engine(&store).reserve(&key(), &fingerprint()).await.unwrap();
-    std::mem::forget(crashed); // As if its process had been killed: nothing renews or abandons it.
-    // The engine's own heartbeat has ended with the engine of the crashed "process"? It has not: the reservation
-    // keeps it. So its lease is stolen instead of outlived.
-    store.steal(&key());
+    store.reserved_elsewhere(&key()).await;
     advance(LEASE).await;
 
     let refusing = engine_with(&store, |settings| settings.expired_lease(ExpiredLeasePolicy::Refuse));

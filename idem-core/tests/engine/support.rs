@@ -11,7 +11,6 @@ use idem_core::{
     OwnerToken, Record, RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome,
     StoreError, StoreErrorKind, Timestamp, transition,
 };
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// What goes wrong with one call.
@@ -25,8 +24,8 @@ pub(crate) enum Fault {
     Silent,
     /// It takes this long, and then goes on.
     Slow(Duration),
-    /// It waits until [`TestStore::open_gate`].
-    Gate,
+    /// It has no effect and never answers.
+    Stuck,
 }
 
 /// Clones are handles to the same data.
@@ -42,7 +41,6 @@ struct Inner {
     calls: Mutex<Vec<Operation>>,
     once: Mutex<VecDeque<(Operation, Fault)>>,
     always: Mutex<HashMap<Operation, Fault>>,
-    gate: Notify,
 }
 
 impl TestStore {
@@ -54,7 +52,6 @@ impl TestStore {
                 calls: Mutex::default(),
                 once: Mutex::default(),
                 always: Mutex::default(),
-                gate: Notify::new(),
             }),
         }
     }
@@ -74,11 +71,6 @@ impl TestStore {
         self.inner.always.lock().unwrap().clear();
     }
 
-    /// Lets one call that waits at the gate go on.
-    pub(crate) fn open_gate(&self) {
-        self.inner.gate.notify_one();
-    }
-
     /// How often this operation was called.
     pub(crate) fn calls(&self, operation: Operation) -> usize {
         self.inner.calls.lock().unwrap().iter().filter(|call| **call == operation).count()
@@ -90,6 +82,14 @@ impl TestStore {
         let mut records = self.inner.records.lock().unwrap();
         records.get_mut(key).expect("there is a record to steal").owner = thief;
         thief
+    }
+
+    /// Another process owns the key, and is never heard of again.
+    pub(crate) async fn reserved_elsewhere(&self, key: &Key) -> OwnerToken {
+        let owner = OwnerToken::random();
+        let outcome = self.reserve(key, Reserve::new(owner, fingerprint(), LEASE)).await.unwrap();
+        assert!(matches!(outcome, ReserveOutcome::Reserved { .. }));
+        owner
     }
 
     fn now(&self) -> Timestamp {
@@ -114,7 +114,7 @@ impl TestStore {
         match &fault {
             Some(Fault::Refused(kind)) => return Err(StoreError::new(*kind, Effect::NotApplied, operation)),
             Some(Fault::Slow(delay)) => sleep(*delay).await,
-            Some(Fault::Gate) => self.inner.gate.notified().await,
+            Some(Fault::Stuck) => pending().await,
             Some(Fault::ReplyLost | Fault::Silent) | None => {}
         }
         let outcome = {

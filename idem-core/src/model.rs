@@ -1,0 +1,251 @@
+//! What the shuttle model checker proves of this crate's concurrent parts, over thousands of random and of
+//! adversarial (PCT) schedules: `RUSTFLAGS="--cfg shuttle" cargo test -p idem-core --lib model`.
+//!
+//! The timers and the runtime of tokio are not modelled, so nothing here waits for time: the store answers at once,
+//! its clock is moved by hand, and there is no runtime that a dropped guard could use.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shuttle::future::block_on;
+use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use shuttle::sync::{Arc, Mutex};
+use shuttle::thread;
+
+use crate::flight::{Boarding, Flights, Lead, Verdict};
+use crate::{
+    AbandonOutcome, Admission, Answer, CompleteOutcome, Completion, Engine, Fingerprint, Key, OwnerToken,
+    Record, RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Response,
+    StateView, StoreError, Timestamp, transition,
+};
+
+const SCHEDULES: usize = 3000;
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Runs a model under random schedules and under schedules that seek out rare orders.
+fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
+    shuttle::check_random(model.clone(), SCHEDULES);
+    shuttle::check_pct(model, SCHEDULES, 3);
+}
+
+fn key() -> Key {
+    Key::new("scope", "name").unwrap()
+}
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint::of(["payload"])
+}
+
+/// The state machine over a map, each operation with a point before and after it where another thread may run.
+#[derive(Clone, Debug, Default)]
+struct Store {
+    records: Arc<Mutex<HashMap<Key, Record>>>,
+    micros: Arc<AtomicU64>,
+}
+
+impl Store {
+    fn run<O>(
+        &self,
+        key: &Key,
+        transition: impl FnOnce(Option<&Record>, Timestamp) -> (O, Option<Record>),
+    ) -> O {
+        let mut records = self.records.lock().unwrap();
+        let now = Timestamp::from_micros(1 + self.micros.load(Ordering::SeqCst));
+        let (outcome, write) = transition(records.get(key), now);
+        if let Some(record) = write {
+            records.insert(key.clone(), record);
+        }
+        outcome
+    }
+
+    fn advance(&self, by: Duration) {
+        self.micros.fetch_add(by.as_micros().try_into().unwrap(), Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl ReservationStore for Store {
+    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+        Ok(self.run(key, |found, now| transition::reserve(found, &request, now).unwrap()))
+    }
+
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+        Ok(self.run(key, |found, now| transition::renew(found, owner, lease, now)))
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        owner: OwnerToken,
+        completion: Completion,
+    ) -> Result<CompleteOutcome, StoreError> {
+        Ok(self.run(key, |found, now| transition::complete(found, owner, completion, now)))
+    }
+
+    async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
+        Ok(self.run(key, |found, now| transition::release(found, owner, now).unwrap()))
+    }
+
+    async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
+        Ok(self.run(key, |found, now| transition::abandon(found, owner, now)))
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
+        Ok(self.run(key, |found, now| (found.and_then(|record| record.view(now)), None)))
+    }
+
+    async fn sweep(&self, _limit: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+/// Counts who has the lead, and that never two have.
+#[derive(Default)]
+struct Leads {
+    now: AtomicUsize,
+    ever: AtomicUsize,
+}
+
+impl Leads {
+    /// Holds the lead for a while; the number of this lead.
+    fn hold(&self, _lead: &Lead) -> usize {
+        assert_eq!(self.now.fetch_add(1, Ordering::SeqCst), 0, "two callers have the lead");
+        thread::yield_now();
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        self.ever.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn every_waiter_gets_the_lead_or_a_verdict_and_the_flight_is_gone_in_the_end() {
+    check(|| {
+        let (flights, leads) = (Flights::new(), Arc::new(Leads::default()));
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let (flights, leads) = (Arc::clone(&flights), Arc::clone(&leads));
+                thread::spawn(move || match block_on(flights.board(&key(), fingerprint(), pending())) {
+                    // The first two fail: the lead must pass on. The third has an answer.
+                    Boarding::Lead(lead) => {
+                        if leads.hold(&lead) >= 2 {
+                            lead.land(Verdict::Answered(Answer::NotKept));
+                        }
+                    }
+                    Boarding::Verdict(verdict) => assert!(matches!(verdict, Verdict::Answered(_))),
+                    Boarding::Elapsed { .. } => panic!("nobody's time is up"),
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert!(leads.ever.load(Ordering::SeqCst) >= 3);
+        assert!(flights.is_empty());
+    });
+}
+
+#[test]
+fn whoever_boards_after_a_landing_is_never_told_that_verdict() {
+    check(|| {
+        let (flights, started) = (Flights::new(), Arc::new(AtomicU32::new(0)));
+        let landed = Arc::new(AtomicU32::new(0));
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (flights, started, landed) =
+                    (Arc::clone(&flights), Arc::clone(&started), Arc::clone(&landed));
+                thread::spawn(move || {
+                    let before = landed.load(Ordering::SeqCst);
+                    match block_on(flights.board(&key(), fingerprint(), pending())) {
+                        Boarding::Lead(lead) => {
+                            let attempt = started.fetch_add(1, Ordering::SeqCst) + 1;
+                            lead.land(Verdict::LeaseExpired { attempt });
+                            landed.fetch_max(attempt, Ordering::SeqCst);
+                        }
+                        Boarding::Verdict(Verdict::LeaseExpired { attempt }) => {
+                            assert!(attempt > before, "{attempt} had landed before");
+                        }
+                        _ => panic!("there is no other verdict"),
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert!(flights.is_empty());
+    });
+}
+
+#[test]
+fn of_an_owner_and_the_one_who_took_over_exactly_one_completion_is_accepted() {
+    check(|| {
+        let store = Store::default();
+        let engine = || Engine::builder(store.clone()).lease(LEASE).build().unwrap();
+        let Admission::Granted(zombie) = block_on(engine().reserve(&key(), &fingerprint())).unwrap() else {
+            panic!("the key is free");
+        };
+        let successor = {
+            let (engine, store) = (engine(), store.clone());
+            thread::spawn(move || {
+                store.advance(LEASE);
+                match block_on(engine.reserve(&key(), &fingerprint())).unwrap() {
+                    Admission::Granted(reservation) => {
+                        assert_eq!(reservation.attempt().number, 2);
+                        block_on(reservation.complete(Response::bytes("second"))).unwrap()
+                    }
+                    Admission::Replayed(response) => {
+                        assert_eq!(response, Response::bytes("first"));
+                        CompleteOutcome::Lost
+                    }
+                    other => panic!("{other:?}"),
+                }
+            })
+        };
+        let first = block_on(zombie.complete(Response::bytes("first"))).unwrap();
+        let second = successor.join().unwrap();
+        assert!(matches!(
+            (first, second),
+            (CompleteOutcome::Completed, CompleteOutcome::Lost)
+                | (CompleteOutcome::Lost, CompleteOutcome::Completed)
+        ));
+        let view = block_on(store.get(&key())).unwrap().unwrap();
+        let kept = if first == CompleteOutcome::Completed { "first" } else { "second" };
+        assert!(
+            matches!(view.state, StateView::Completed { answer, .. } if answer == Response::bytes(kept).into())
+        );
+    });
+}
+
+#[test]
+fn callers_at_once_run_one_handler_whose_answer_all_the_others_are_given() {
+    check(|| {
+        let engine = Engine::builder(Store::default()).build().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (engine, runs) = (engine.clone(), Arc::clone(&runs));
+                thread::spawn(move || {
+                    let handler = async |_| {
+                        shuttle::future::yield_now().await;
+                        Ok::<_, String>(runs.fetch_add(1, Ordering::SeqCst))
+                    };
+                    let outcome = block_on(engine.execute(&key(), &fingerprint(), handler)).unwrap();
+                    assert!(
+                        matches!(
+                            outcome,
+                            crate::Outcome::Executed(0)
+                                | crate::Outcome::Replayed(0)
+                                | crate::Outcome::InFlight { .. }
+                        ),
+                        "{outcome:?}"
+                    );
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    });
+}

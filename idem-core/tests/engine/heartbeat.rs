@@ -1,0 +1,219 @@
+//! The lease that renews itself, and what a run is told when it cannot.
+
+use std::time::Duration;
+
+use idem_core::{
+    Admission, Attempt, Key, Operation, Outcome, RenewOutcome, ReservationStore, StateView, StoreErrorKind,
+};
+use tokio::time::{Instant, advance, sleep};
+
+use crate::support::{Fault, LEASE, TestStore, engine, engine_with, fingerprint, key};
+
+/// Lets the tasks that are due run.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_ten_leases_keeps_its_key_by_one_renewal_every_third_of_a_lease() {
+    let store = TestStore::new();
+    let engine = engine_with(&store, |settings| settings.heartbeat_at_most(LEASE * 100));
+    let duplicate = engine.clone();
+    let outcome = engine
+        .execute(&key(), &fingerprint(), async |attempt: Attempt| {
+            for _ in 0..10 {
+                sleep(LEASE).await;
+                let outcome =
+                    duplicate.execute(&key(), &fingerprint(), async |_| Ok::<_, String>(2_u8)).await;
+                assert!(matches!(outcome.unwrap(), Outcome::InFlight { .. }));
+                assert!(!attempt.is_lost());
+            }
+            Ok::<_, String>(1_u8)
+        })
+        .await;
+    assert!(matches!(outcome.unwrap(), Outcome::Executed(1)));
+    assert!((29..=30).contains(&store.calls(Operation::Renew)), "{}", store.calls(Operation::Renew));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_renewed_after_the_run_is_settled() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let _ = engine.execute(&key(), &fingerprint(), async |_| Ok::<_, String>(1_u8)).await.unwrap();
+    sleep(LEASE * 5).await;
+    assert_eq!(store.calls(Operation::Renew), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_handler_holds_its_key_for_heartbeat_at_most_and_no_longer() {
+    let store = TestStore::new();
+    let engine =
+        engine_with(&store, |settings| settings.heartbeat_at_most(LEASE * 3 + Duration::from_secs(7)));
+    let start = Instant::now();
+    let hung = engine.clone();
+    let task = tokio::spawn(async move {
+        let handler = async |_| {
+            std::future::pending::<()>().await;
+            Ok::<_, String>(1_u8)
+        };
+        hung.execute(&key(), &fingerprint(), handler).await
+    });
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let outcome =
+            engine.execute(&key(), &fingerprint(), async |attempt| Ok::<_, String>(attempt.number)).await;
+        match outcome.unwrap() {
+            Outcome::InFlight { .. } => {}
+            Outcome::Executed(attempt) => {
+                assert_eq!(attempt, 2);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(start.elapsed(), LEASE * 3 + Duration::from_secs(7));
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_told_to_the_handler_by_the_next_heartbeat() {
+    let store = TestStore::new();
+    let thief = store.clone();
+    let start = Instant::now();
+    let outcome = engine(&store)
+        .execute(&key(), &fingerprint(), async |attempt: Attempt| {
+            thief.steal(&key());
+            attempt.lost().await;
+            Ok::<_, String>(1_u8)
+        })
+        .await;
+    assert!(matches!(outcome.unwrap(), Outcome::LeaseLost(1)));
+    assert_eq!(start.elapsed(), LEASE / 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_lost_by_the_local_clock_when_the_store_cannot_be_reached() {
+    let store = TestStore::new();
+    let start = Instant::now();
+    let network = store.clone();
+    let outcome = engine(&store)
+        .execute(&key(), &fingerprint(), async |attempt: Attempt| {
+            sleep(LEASE / 2).await;
+            network.fail_all(Operation::Renew, Fault::Refused(StoreErrorKind::Unavailable));
+            attempt.lost().await;
+            Ok::<_, String>(start.elapsed().as_secs())
+        })
+        .await;
+    // The last renewal was sent after a third of a lease, so the lease is known to hold for four thirds of it. Nobody
+    // took the key, so the completion is accepted all the same.
+    assert!(matches!(outcome.unwrap(), Outcome::Executed(80)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_or_hangs_is_tried_again_sooner() {
+    for fault in [Fault::Refused(StoreErrorKind::Unavailable), Fault::ReplyLost, Fault::Silent] {
+        let store = TestStore::new();
+        store.fail_next(Operation::Renew, fault);
+        let outcome = engine(&store)
+            .execute(&key(), &fingerprint(), async |attempt: Attempt| {
+                sleep(LEASE - Duration::from_secs(1)).await;
+                assert!(store.calls(Operation::Renew) >= 2);
+                assert!(!attempt.is_lost());
+                sleep(LEASE).await;
+                assert!(!attempt.is_lost());
+                Ok::<_, String>(1_u8)
+            })
+            .await;
+        assert!(matches!(outcome.unwrap(), Outcome::Executed(1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_live_reservations_are_renewed_each_in_its_time_by_one_driver() {
+    const RESERVATIONS: usize = 2000;
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let mut held = Vec::new();
+    for i in 0..RESERVATIONS {
+        let key = Key::new("scope", i.to_string()).unwrap();
+        let Admission::Granted(reservation) = engine.reserve(&key, &fingerprint()).await.unwrap() else {
+            panic!("the key is free");
+        };
+        held.push((key, reservation));
+    }
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(tasks <= 2, "{tasks} tasks wait for {RESERVATIONS} leases");
+
+    sleep(LEASE / 3 + Duration::from_secs(1)).await;
+    assert_eq!(store.calls(Operation::Renew), RESERVATIONS);
+    // Half of them end; the others go on.
+    held.truncate(RESERVATIONS / 2);
+    settle().await;
+    sleep(LEASE / 3).await;
+    assert_eq!(store.calls(Operation::Renew), RESERVATIONS + RESERVATIONS / 2);
+    for (key, reservation) in held {
+        let view = store.get(&key).await.unwrap().unwrap();
+        assert!(matches!(view.state, StateView::InFlight { lease_left, .. } if lease_left > LEASE / 2));
+        drop(reservation);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_can_be_renewed_by_hand_and_says_whether_it_is_still_owned() {
+    let store = TestStore::new();
+    let engine = engine_with(&store, |settings| settings.heartbeat_at_most(Duration::from_secs(1)));
+    let Admission::Granted(reservation) = engine.reserve(&key(), &fingerprint()).await.unwrap() else {
+        panic!("the key is free");
+    };
+    advance(LEASE / 2).await;
+    assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Renewed { lease_left: LEASE });
+    store.steal(&key());
+    assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Lost);
+    assert!(reservation.attempt().is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_outlives_its_engine_is_still_renewed() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let Admission::Granted(reservation) = engine.reserve(&key(), &fingerprint()).await.unwrap() else {
+        panic!("the key is free");
+    };
+    drop(engine);
+    sleep(LEASE * 2).await;
+    assert!(!reservation.attempt().is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_ends_with_its_engine() {
+    let engine = engine(&TestStore::new());
+    let _ = engine.execute(&key(), &fingerprint(), async |_| Ok::<_, String>(1_u8)).await.unwrap();
+    let metrics = tokio::runtime::Handle::current().metrics();
+    assert_eq!(metrics.num_alive_tasks(), 1);
+    drop(engine);
+    settle().await;
+    assert_eq!(metrics.num_alive_tasks(), 0);
+}
+
+#[test]
+fn an_engine_that_outlives_a_runtime_renews_in_the_next_one() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let store = runtime().block_on(async { TestStore::new() });
+    let engine = engine(&store);
+    for round in 0..3 {
+        runtime().block_on(async {
+            let key = Key::new("round", round.to_string()).unwrap();
+            let outcome = engine
+                .execute(&key, &fingerprint(), async |_| {
+                    sleep(LEASE / 2).await;
+                    Ok::<_, String>(1_u8)
+                })
+                .await;
+            assert!(matches!(outcome.unwrap(), Outcome::Executed(1)));
+        });
+        assert_eq!(store.calls(Operation::Renew), round + 1);
+    }
+}

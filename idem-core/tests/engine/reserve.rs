@@ -1,0 +1,110 @@
+//! The guard itself, for callers who need the steps.
+
+use idem_core::{
+    AbandonOutcome, Admission, CompleteOutcome, Engine, EngineBuilder, Fingerprint, InvalidPolicy,
+    MAX_DURATION, ReleaseOutcome, Reservation, Response,
+};
+use std::time::Duration;
+
+use crate::support::{TestStore, engine, fingerprint, key};
+
+async fn granted(engine: &Engine) -> Reservation {
+    match engine.reserve(&key(), &fingerprint()).await.unwrap() {
+        Admission::Granted(reservation) => reservation,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn completed_it_is_replayed() {
+    let engine = engine(&TestStore::new());
+    let outcome = granted(&engine).await.complete(Response::bytes("done")).await.unwrap();
+    assert_eq!(outcome, CompleteOutcome::Completed);
+    let again = engine.reserve(&key(), &fingerprint()).await.unwrap();
+    assert!(matches!(again, Admission::Replayed(response) if response == Response::bytes("done")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn released_it_is_free_as_if_nothing_had_been() {
+    let engine = engine(&TestStore::new());
+    assert_eq!(granted(&engine).await.release().await.unwrap(), ReleaseOutcome::Released);
+    assert_eq!(granted(&engine).await.attempt().number, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn abandoned_it_is_taken_over_at_once() {
+    let engine = engine(&TestStore::new());
+    assert_eq!(granted(&engine).await.abandon().await.unwrap(), AbandonOutcome::Abandoned);
+    assert_eq!(granted(&engine).await.attempt().number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zombie_is_told_that_it_lost_whatever_it_does() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    for end in 0..3 {
+        let reservation = granted(&engine).await;
+        let thief = store.steal(&key());
+        match end {
+            0 => assert_eq!(reservation.complete(Response::bytes("x")).await.unwrap(), CompleteOutcome::Lost),
+            1 => assert_eq!(reservation.release().await.unwrap(), ReleaseOutcome::Lost),
+            _ => assert_eq!(reservation.abandon().await.unwrap(), AbandonOutcome::Lost),
+        }
+        idem_core::ReservationStore::release(&store, &key(), thief).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_is_told_why() {
+    let engine = engine(&TestStore::new());
+    let held = granted(&engine).await;
+    let refused = engine.reserve(&key(), &fingerprint()).await.unwrap();
+    assert!(matches!(refused, Admission::InFlight { .. }));
+    let refused = engine.reserve(&key(), &Fingerprint::of(["another payload"])).await.unwrap();
+    assert!(matches!(refused, Admission::FingerprintMismatch));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fences_increase_and_the_downstream_key_stays() {
+    let engine = engine(&TestStore::new());
+    let first = granted(&engine).await;
+    let (fence, downstream) = (first.attempt().fence, first.attempt().downstream_key());
+    first.abandon().await.unwrap();
+    let second = granted(&engine).await;
+    assert!(second.attempt().fence > fence);
+    assert_eq!(second.attempt().downstream_key(), downstream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_shows_the_keys_digest_and_no_token() {
+    let engine = engine(&TestStore::new());
+    let shown = format!("{:?}", granted(&engine).await);
+    assert!(shown.contains(&key().digest().to_string()) && !shown.contains("owner"), "{shown}");
+    assert!(format!("{engine:?}").starts_with("Engine { store: TestStore"));
+}
+
+type Setting = (&'static str, fn(EngineBuilder, Duration) -> EngineBuilder);
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_by_name() {
+    let settings: [Setting; 7] = [
+        ("lease", EngineBuilder::lease),
+        ("retention", EngineBuilder::retention),
+        ("record_ttl", EngineBuilder::record_ttl),
+        ("heartbeat_at_most", EngineBuilder::heartbeat_at_most),
+        ("reserve_timeout", EngineBuilder::reserve_timeout),
+        ("complete_timeout", EngineBuilder::complete_timeout),
+        ("in_flight wait", |builder, at_most| builder.in_flight(idem_core::InFlightPolicy::Wait { at_most })),
+    ];
+    for (name, set) in settings {
+        for wrong in [Duration::ZERO, MAX_DURATION + Duration::from_secs(1)] {
+            let refused: Result<Engine, InvalidPolicy> =
+                set(Engine::builder(TestStore::new()), wrong).build();
+            let error = refused.unwrap_err();
+            assert_eq!(error.setting, name);
+            assert!(error.to_string().contains("more than zero and at most ten years"), "{error}");
+        }
+        assert!(set(Engine::builder(TestStore::new()), MAX_DURATION).build().is_ok());
+    }
+}
