@@ -318,3 +318,72 @@ impl Drop for Driver {
         lock(&self.heartbeat.queue).lanes.retain(|lane| !Arc::ptr_eq(&lane.wake, &self.wake));
     }
 }
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+    use crate::{Key, random};
+
+    fn entry(now: Instant) -> Entry {
+        let key = Key::new("scope", "name").unwrap();
+        let ownership = Arc::new(Ownership::unprotected(&key));
+        Entry { serial: 0, ownership, due: now, pace: None, previous: None, next: None }
+    }
+
+    fn slots(lane: &Lane, list: &List) -> Vec<usize> {
+        let mut slots = Vec::new();
+        let (mut previous, mut cursor) = (None, list.head);
+        while let Some(slot) = cursor {
+            assert_eq!(lane.entries[slot].previous, previous);
+            slots.push(slot);
+            (previous, cursor) = (cursor, lane.entries[slot].next);
+        }
+        assert_eq!(list.tail, previous);
+        slots
+    }
+
+    #[tokio::test]
+    async fn the_lists_hold_what_was_put_in_and_not_taken_out_in_order() {
+        let now = Instant::now();
+        let mut lane = Lane::new(Handle::current().id(), Arc::new(Notify::new()));
+        let all: Vec<usize> = (0..20).map(|_| lane.entries.insert(entry(now))).collect();
+        let (mut steady, mut hurried) = (Vec::new(), Vec::new());
+        for step in 0..10_000_u32 {
+            let [choice, pace, ..] = random::token();
+            let slot = all[usize::from(choice) % all.len()];
+            if lane.entries[slot].pace.is_some() || pace < 64 {
+                lane.dequeue(slot); // A second time does nothing.
+                steady.retain(|other| *other != slot);
+                hurried.retain(|other| *other != slot);
+            } else {
+                let (pace, model) =
+                    if pace < 160 { (Pace::Steady, &mut steady) } else { (Pace::Hurried, &mut hurried) };
+                lane.enqueue(slot, pace, now + Duration::from_millis(step.into()));
+                model.push(slot);
+            }
+            assert_eq!(slots(&lane, &lane.steady), steady);
+            assert_eq!(slots(&lane, &lane.hurried), hurried);
+            let first = steady.iter().chain(&hurried).min_by_key(|slot| lane.entries[**slot].due);
+            assert_eq!(lane.first(), first.copied());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_never_touches_the_next_user_of_its_slot() {
+        let store = Arc::new(crate::store::tests::NoStore);
+        let heartbeat = Heartbeat::new(store, Duration::from_secs(60), Duration::from_secs(600));
+        let runtime = Handle::current();
+        let run = || Arc::clone(&entry(Instant::now()).ownership);
+        let first = heartbeat.register(&runtime, run(), Instant::now());
+        heartbeat.remove(first);
+        let second = heartbeat.register(&runtime, run(), Instant::now());
+        assert_eq!(first.slot, second.slot);
+        heartbeat.remove(first);
+        heartbeat.put_back(first, Pace::Hurried);
+        assert_eq!(heartbeat.live().len(), 1);
+        heartbeat.remove(second);
+        assert_eq!(heartbeat.live().len(), 0);
+        heartbeat.close();
+    }
+}

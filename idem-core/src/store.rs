@@ -207,3 +207,78 @@ type BoxFuture<'f, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
 forward_to_inner!(Arc);
 forward_to_inner!(Box);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{Effect, Operation, StoreErrorKind};
+
+    /// A store that can nothing, and says so.
+    #[derive(Debug)]
+    pub(crate) struct NoStore;
+
+    fn no<T>(operation: Operation) -> Result<T, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, operation))
+    }
+
+    #[async_trait]
+    impl ReservationStore for NoStore {
+        async fn reserve(&self, _: &Key, _: Reserve) -> Result<ReserveOutcome, StoreError> {
+            no(Operation::Reserve)
+        }
+
+        async fn renew(&self, _: &Key, _: OwnerToken, _: Duration) -> Result<RenewOutcome, StoreError> {
+            no(Operation::Renew)
+        }
+
+        async fn complete(
+            &self,
+            _: &Key,
+            _: OwnerToken,
+            _: Completion,
+        ) -> Result<CompleteOutcome, StoreError> {
+            no(Operation::Complete)
+        }
+
+        async fn release(&self, _: &Key, _: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
+            no(Operation::Release)
+        }
+
+        async fn abandon(&self, _: &Key, _: OwnerToken) -> Result<AbandonOutcome, StoreError> {
+            no(Operation::Abandon)
+        }
+
+        async fn get(&self, _: &Key) -> Result<Option<RecordView>, StoreError> {
+            no(Operation::Get)
+        }
+
+        async fn sweep(&self, _: usize) -> Result<usize, StoreError> {
+            no(Operation::Sweep)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shared_and_a_boxed_store_pass_every_method_on() {
+        async fn every_operation(store: impl ReservationStore) -> Vec<Operation> {
+            let (key, owner) = (Key::new("scope", "name").unwrap(), OwnerToken::random());
+            let second = Duration::from_secs(1);
+            let request = Reserve::new(owner, crate::Fingerprint::of(["payload"]), second);
+            let completion = Completion::new(crate::Answer::NotKept, second);
+            vec![
+                store.reserve(&key, request).await.unwrap_err().operation,
+                store.renew(&key, owner, second).await.unwrap_err().operation,
+                store.complete(&key, owner, completion).await.unwrap_err().operation,
+                store.release(&key, owner).await.unwrap_err().operation,
+                store.abandon(&key, owner).await.unwrap_err().operation,
+                store.get(&key).await.unwrap_err().operation,
+                store.sweep(1).await.unwrap_err().operation,
+            ]
+        }
+        use Operation::{Abandon, Complete, Get, Release, Renew, Reserve as ReserveOp, Sweep};
+        let all = vec![ReserveOp, Renew, Complete, Release, Abandon, Get, Sweep];
+        let shared: Arc<dyn ReservationStore> = Arc::new(NoStore);
+        let boxed: Box<dyn ReservationStore> = Box::new(NoStore);
+        assert_eq!(every_operation(shared).await, all);
+        assert_eq!(every_operation(boxed).await, all);
+    }
+}

@@ -6,6 +6,7 @@ mod cancellation;
 mod execute;
 mod failures;
 mod heartbeat;
+mod observe;
 mod reserve;
 mod resolve;
 mod shutdown;
