@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::attempt::Ownership;
 use crate::call::{Resend, call};
 use crate::engine::Shared;
-use crate::flight::{Boarding, Lead, Verdict};
+use crate::flight::{Boarding, Lead, Verdict, Watched};
+use crate::given_up::GivenUp;
 use crate::reservation::{Grant, Reservation};
-use crate::settlement::Settlement;
-use crate::shutdown::{Active, Activity};
+use crate::settlement::Surrender;
+use crate::shutdown::{Active, Activity, shutting_down};
 use crate::{
-    Admission, Answer, Attempt, Effect, Fingerprint, InFlightPolicy, Key, Operation, OwnerToken, Reserve,
-    ReserveOutcome, StateView, StoreError, StoreErrorKind, StoreFailurePolicy, observe, random,
+    Admission, Answer, Attempt, Effect, ExpiredLeasePolicy, Fingerprint, InFlightPolicy, Key, Operation,
+    OwnerToken, Reserve, ReserveOutcome, StateView, StoreError, StoreErrorKind, StoreFailurePolicy, observe,
+    random,
 };
 
 /// The first pause between two looks at a record that another process owns. Doubled each time, up to
@@ -23,46 +25,51 @@ use crate::{
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(250);
 
-/// How often a reservation that turns out stale is tried with a new token. A token is stale only if its own release
-/// overtook it, so a second one is already beyond what can happen.
-const STALE_TRIES: usize = 3;
+/// How often a reservation is tried that is stale, or that is over when it is granted. A new token is stale only if
+/// its own release overtook it, so a second one is already beyond what can happen.
+const RESERVE_TRIES: usize = 3;
 
-/// Asks for the key, as the engine's policies say.
+/// An admission, and what has to be kept while the caller runs without protection.
+pub(crate) struct Admitted {
+    pub(crate) admission: Admission,
+    pub(crate) unprotected: Option<Unprotected>,
+}
+
+/// Counts an unprotected run, and keeps the waiters of its flight from running beside it.
+pub(crate) struct Unprotected {
+    _active: Active,
+    _lead: Option<Lead>,
+}
+
+/// Asks for the key, as the engine's policies say. Ends at once when the engine is shut down.
 pub(crate) async fn admit(
     shared: &Arc<Shared>,
     key: &Key,
     fingerprint: &Fingerprint,
-) -> Result<Admission, StoreError> {
+) -> Result<Admitted, StoreError> {
     let active = Activity::enter(shared)?;
-    let caller = Caller { shared, key, fingerprint };
-    let admission = match shared.policy.in_flight {
-        InFlightPolicy::Reject => match caller.reserve().await {
-            Ok(Reserved::Granted(grant)) => return Ok(caller.granted(grant, None, active)),
-            Ok(Reserved::InFlight { lease_left }) => Ok(Admission::InFlight { retry_after: lease_left }),
-            Ok(Reserved::Decided(verdict)) => Caller::decided(verdict),
-            Err(error) => Err(error),
-        },
-        InFlightPolicy::Wait { at_most } => {
-            let deadline = Instant::now() + at_most;
-            match shared.flights.board(key, *fingerprint, sleep_until(deadline)).await {
-                Boarding::Lead(lead) => return caller.lead(lead, deadline, active).await,
-                Boarding::Verdict(verdict) => Caller::decided(verdict),
-                Boarding::Elapsed { retry_after } => Ok(Admission::InFlight { retry_after }),
-            }
-        }
-    };
-    caller.or_fail_open(admission)
+    let caller = Caller::new(shared, key, fingerprint);
+    tokio::select! {
+        biased;
+        admitted = caller.admit(active) => admitted,
+        () = shared.activity.closed() => Err(shutting_down()),
+    }
 }
 
 /// One caller of one request.
-struct Caller<'a> {
-    shared: &'a Arc<Shared>,
-    key: &'a Key,
-    fingerprint: &'a Fingerprint,
+pub(crate) struct Caller<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) key: &'a Key,
+    pub(crate) fingerprint: &'a Fingerprint,
+    pub(crate) expired_lease: ExpiredLeasePolicy,
+    /// What is done with a reservation that is given up.
+    pub(crate) when_given_up: Surrender,
+    /// Captured at the beginning, for what has to be done when the caller is gone.
+    pub(crate) runtime: Option<Handle>,
 }
 
 /// What the store answered a reservation.
-enum Reserved {
+pub(crate) enum Reserved {
     Granted(Grant),
     InFlight {
         lease_left: Duration,
@@ -71,179 +78,230 @@ enum Reserved {
     Decided(Verdict),
 }
 
-impl Caller<'_> {
-    /// Reserves, or watches the owner until it is done, gone, or the deadline has come.
-    async fn lead(self, lead: Lead, deadline: Instant, active: Active) -> Result<Admission, StoreError> {
-        let mut pause = FIRST_POLL;
-        loop {
-            let lease_left = match self.reserve().await {
-                Ok(Reserved::Granted(grant)) => return Ok(self.granted(grant, Some(lead), active)),
-                Ok(Reserved::InFlight { lease_left }) => lease_left,
-                Ok(Reserved::Decided(verdict)) => {
-                    lead.land(verdict.clone());
-                    return Self::decided(verdict);
+impl<'a> Caller<'a> {
+    pub(crate) fn new(shared: &'a Arc<Shared>, key: &'a Key, fingerprint: &'a Fingerprint) -> Self {
+        let expired_lease = shared.policy.expired_lease;
+        let (when_given_up, runtime) = (Surrender::Release, Handle::try_current().ok());
+        Self { shared, key, fingerprint, expired_lease, when_given_up, runtime }
+    }
+
+    async fn admit(mut self, active: Active) -> Result<Admitted, StoreError> {
+        let InFlightPolicy::Wait { at_most } = self.shared.policy.in_flight else {
+            return match self.reserve().await {
+                Ok(Reserved::Granted(grant)) => {
+                    let runtime = self.runtime.take();
+                    self.granted(grant, runtime, None, active)
                 }
-                Err(error) => {
-                    lead.land(Verdict::Failed(error.clone()));
-                    return self.or_fail_open(Err(error));
-                }
+                Ok(Reserved::InFlight { lease_left }) => Ok(in_flight(lease_left)),
+                Ok(Reserved::Decided(verdict)) => decided(verdict),
+                Err(error) if self.may_fail_open(&error) => Ok(self.unprotected(&error, None, active)),
+                Err(error) => Err(error),
             };
-            match self.watch(&lead, lease_left, &mut pause, deadline).await {
-                Watched::Free => {}
-                Watched::Decided(verdict) => {
+        };
+        // Boxed, so that those who do not wait do not carry the waiting about with them.
+        Box::pin(self.wait(at_most, active)).await
+    }
+
+    async fn wait(&self, at_most: Duration, active: Active) -> Result<Admitted, StoreError> {
+        let deadline = Instant::now() + at_most;
+        match self.shared.flights.board(self.key, *self.fingerprint, sleep_until(deadline)).await {
+            Boarding::Lead(lead) => self.lead(lead, deadline, active).await,
+            Boarding::Verdict(verdict) => decided(verdict),
+            Boarding::Elapsed { retry_after } => Ok(in_flight(retry_after)),
+        }
+    }
+
+    /// Reserves, or watches the owner until it is done, gone, or the deadline has come. Goes on where the lead before
+    /// left off.
+    async fn lead(&self, mut lead: Lead, deadline: Instant, active: Active) -> Result<Admitted, StoreError> {
+        loop {
+            let known = lead.watched();
+            if known.is_none_or(|watched| watched.may_be_free) {
+                lead.ask();
+                match self.reserve().await {
+                    Ok(Reserved::Granted(grant)) => {
+                        return self.granted(grant, self.runtime.clone(), Some(lead), active);
+                    }
+                    Ok(Reserved::InFlight { lease_left }) => lead.watch(next_look(known, lease_left)),
+                    Ok(Reserved::Decided(verdict)) => {
+                        lead.land(verdict.clone());
+                        return decided(verdict);
+                    }
+                    // Not if an owner has been seen: then it is no longer unknown whether somebody may be running.
+                    Err(error) if known.is_none() && self.may_fail_open(&error) => {
+                        return Ok(self.unprotected(&error, Some(lead), active));
+                    }
+                    Err(error) => {
+                        lead.land(Verdict::Failed(error.clone()));
+                        return Err(error);
+                    }
+                }
+            }
+            match self.watch(&mut lead, deadline).await {
+                Seen::MayBeFree => {}
+                Seen::Decided(verdict) => {
                     lead.land(verdict.clone());
-                    return self.or_fail_open(Self::decided(verdict));
+                    return decided(verdict);
                 }
-                Watched::Elapsed { lease_left } => {
-                    return Ok(Admission::InFlight { retry_after: lease_left });
-                }
+                Seen::Elapsed { lease_left } => return Ok(in_flight(lease_left)),
             }
         }
     }
 
-    /// Looks at the record until it can be reserved, is decided, or the deadline has come. Between two looks it pauses,
-    /// at most until the owner's lease ends.
-    async fn watch(
-        &self,
-        lead: &Lead,
-        mut lease_left: Duration,
-        pause: &mut Duration,
-        deadline: Instant,
-    ) -> Watched {
-        loop {
+    /// Looks at the record until it may be free, is decided, or the deadline has come.
+    async fn watch(&self, lead: &mut Lead, deadline: Instant) -> Seen {
+        while let Some(watched) = lead.watched() {
+            sleep_until(watched.next_look.min(deadline)).await;
             let now = Instant::now();
+            let elapsed = Seen::Elapsed { lease_left: watched.lease_ends.saturating_duration_since(now) };
             if now >= deadline {
-                return Watched::Elapsed { lease_left };
+                return elapsed;
             }
-            lead.busy_until(now + lease_left);
-            sleep(random::jittered(*pause).min(lease_left).min(deadline - now)).await;
-            *pause = (*pause * 2).min(LONGEST_POLL);
 
+            lead.ask();
+            let within = self.shared.policy.reserve_timeout.min(deadline - now);
             let send = || self.shared.store.get(self.key);
-            let within = self.shared.policy.reserve_timeout;
             let view = match call(Operation::Get, within, Resend::Transient, send).await {
-                Ok(Some(view)) => view,
-                Ok(None) => return Watched::Free,
-                Err(error) => return Watched::Decided(Verdict::Failed(error)),
+                Ok(view) => view,
+                // It was this caller's patience that ended, and not the store's time.
+                Err(_) if Instant::now() + FIRST_POLL >= deadline => return elapsed,
+                Err(error) => return Seen::Decided(Verdict::Failed(error)),
             };
+            let Some(view) = view else { return may_be_free(lead, watched) };
             if view.fingerprint != *self.fingerprint {
-                return Watched::Decided(Verdict::FingerprintMismatch);
-            }
-            if view.is_up_for_takeover() {
-                return Watched::Free;
+                return Seen::Decided(Verdict::FingerprintMismatch);
             }
             match view.state {
-                StateView::Completed { answer, .. } => return Watched::Decided(Verdict::Answered(answer)),
-                StateView::InFlight { lease_left: left, .. } => lease_left = left,
+                StateView::Completed { answer, .. } => return Seen::Decided(Verdict::Answered(answer)),
+                StateView::InFlight { .. } if view.is_up_for_takeover() => return may_be_free(lead, watched),
+                StateView::InFlight { lease_left, .. } => lead.watch(next_look(Some(watched), lease_left)),
             }
         }
+        Seen::MayBeFree
     }
 
     /// Asks the store for the key, under a new token.
-    async fn reserve(&self) -> Result<Reserved, StoreError> {
-        for _ in 0..STALE_TRIES {
-            let outcome = self.reserve_as(OwnerToken::random()).await?;
-            if let Some(reserved) = outcome {
-                return Ok(reserved);
-            }
+    pub(crate) async fn reserve(&self) -> Result<Reserved, StoreError> {
+        let policy = &self.shared.policy;
+        let mut owner = OwnerToken::random();
+        for _ in 0..RESERVE_TRIES {
+            let (outcome, sent_at) = self.send(owner).await?;
+            return Ok(match outcome {
+                ReserveOutcome::Reserved { attempt, fence, lease_left } => {
+                    // The answer may have taken longer than the lease. Asking again with the same token renews it.
+                    if policy.lease <= policy.reserve_timeout && sent_at.elapsed() >= lease_left {
+                        continue;
+                    }
+                    Reserved::Granted(Grant { owner, attempt, fence, lease_left, sent_at })
+                }
+                ReserveOutcome::Stale => {
+                    owner = OwnerToken::random();
+                    continue;
+                }
+                ReserveOutcome::InFlight { lease_left, .. } => Reserved::InFlight { lease_left },
+                ReserveOutcome::LeaseExpired { attempt } => {
+                    Reserved::Decided(Verdict::LeaseExpired { attempt })
+                }
+                ReserveOutcome::FingerprintMismatch => Reserved::Decided(Verdict::FingerprintMismatch),
+                ReserveOutcome::Completed { answer, .. } => Reserved::Decided(Verdict::Answered(answer)),
+            });
         }
-        Err(StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, Operation::Reserve)
-            .with_source("the store calls every new token stale"))
+        drop(GivenUp::new(self, owner));
+        Err(StoreError::new(StoreErrorKind::Timeout, Effect::Unknown, Operation::Reserve)
+            .with_source("the store grants leases that are over before they arrive; make the lease longer"))
     }
 
-    /// Asks the store for the key; `None` if the token is stale.
-    async fn reserve_as(&self, owner: OwnerToken) -> Result<Option<Reserved>, StoreError> {
+    /// Sends a reservation; and when the sending that was answered began.
+    async fn send(&self, owner: OwnerToken) -> Result<(ReserveOutcome, Instant), StoreError> {
         let policy = &self.shared.policy;
         let request = Reserve::new(owner, *self.fingerprint, policy.lease)
             .record_ttl(policy.record_ttl)
-            .on_expired_lease(policy.expired_lease);
+            .on_expired_lease(self.expired_lease);
         let mut sent_at = Instant::now();
-        let mut given_up = GivenUp { caller: self, owner, armed: true };
-        let mut sendings = 0;
-        let send = || {
-            if sendings > 0 {
+        let mut is_first = true;
+        let sending = || {
+            if !std::mem::take(&mut is_first) {
                 sent_at = Instant::now();
             }
-            sendings += 1;
             self.shared.store.reserve(self.key, request.clone())
         };
-        let result = call(Operation::Reserve, policy.reserve_timeout, Resend::Unknown, send).await;
-        given_up.armed = matches!(&result, Err(error) if error.effect == Effect::Unknown);
-        drop(given_up);
-
-        Ok(Some(match result? {
-            ReserveOutcome::Reserved { attempt, fence, lease_left } => {
-                Reserved::Granted(Grant { owner, attempt, fence, lease_left, sent_at })
-            }
-            ReserveOutcome::Stale => return Ok(None),
-            ReserveOutcome::InFlight { lease_left, .. } => Reserved::InFlight { lease_left },
-            ReserveOutcome::LeaseExpired { attempt } => Reserved::Decided(Verdict::LeaseExpired { attempt }),
-            ReserveOutcome::FingerprintMismatch => Reserved::Decided(Verdict::FingerprintMismatch),
-            ReserveOutcome::Completed { answer, .. } => Reserved::Decided(Verdict::Answered(answer)),
-        }))
-    }
-
-    fn granted(&self, grant: Grant, lead: Option<Lead>, active: Active) -> Admission {
-        let runtime = Handle::try_current().ok();
-        Admission::Granted(Reservation::new(self.shared, self.key, grant, runtime, lead, active))
-    }
-
-    fn decided(verdict: Verdict) -> Result<Admission, StoreError> {
-        Ok(match verdict {
-            Verdict::Answered(Answer::Response(response)) => Admission::Replayed(response),
-            Verdict::Answered(Answer::NotKept) => Admission::NotKept,
-            Verdict::FingerprintMismatch => Admission::FingerprintMismatch,
-            Verdict::LeaseExpired { attempt } => Admission::LeaseExpired { attempt },
-            Verdict::Failed(error) => return Err(error),
-        })
-    }
-
-    /// Turns a failure of the store into an unprotected run, where the policy covers it.
-    fn or_fail_open(&self, admission: Result<Admission, StoreError>) -> Result<Admission, StoreError> {
-        let error = match admission {
-            Ok(admission) => return Ok(admission),
-            Err(error) => error,
-        };
-        // Only a reservation: a failed look at a record that somebody is known to own is no reason to run beside it.
-        let covered = error.operation == Operation::Reserve
-            && matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout);
-        if self.shared.policy.store_failure != StoreFailurePolicy::FailOpen || !covered {
-            return Err(error);
+        let given_up = GivenUp::new(self, owner);
+        let result = call(Operation::Reserve, policy.reserve_timeout, Resend::Unknown, sending).await;
+        match &result {
+            Err(error) if error.effect == Effect::Unknown => drop(given_up),
+            _ => given_up.disarm(),
         }
-        observe::unprotected(self.key, &error);
-        Ok(Admission::Unprotected(Attempt::new(Arc::new(Ownership::unprotected(self.key)))))
+        Ok((result?, sent_at))
+    }
+
+    /// Takes charge of a granted key, unless the engine was shut down meanwhile: then the key is given back.
+    fn granted(
+        &self,
+        grant: Grant,
+        runtime: Option<Handle>,
+        lead: Option<Lead>,
+        active: Active,
+    ) -> Result<Admitted, StoreError> {
+        let reservation = Reservation::new(self.key, grant, runtime, lead, active);
+        // Asked only now that the run is registered: a shutdown that begins after this finds it there.
+        if self.shared.activity.is_closed() {
+            reservation.give_back();
+            return Err(shutting_down());
+        }
+        Ok(admitted(Admission::Granted(reservation)))
+    }
+
+    /// Whether the policy covers this failure: only that of a reservation, and only of a store that does not answer.
+    fn may_fail_open(&self, error: &StoreError) -> bool {
+        self.shared.policy.store_failure == StoreFailurePolicy::FailOpen
+            && matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
+    }
+
+    fn unprotected(&self, error: &StoreError, lead: Option<Lead>, active: Active) -> Admitted {
+        observe::unprotected(self.key, error);
+        let attempt = Attempt::new(Arc::new(Ownership::unprotected(self.key)));
+        let unprotected = Unprotected { _active: active.unprotected(), _lead: lead };
+        Admitted { admission: Admission::Unprotected(attempt), unprotected: Some(unprotected) }
     }
 }
 
-/// How watching an owner ended.
-enum Watched {
-    /// The key may be free: reserve.
-    Free,
+/// How a look at a record of another owner ended.
+enum Seen {
+    MayBeFree,
     Decided(Verdict),
-    Elapsed {
-        lease_left: Duration,
-    },
+    Elapsed { lease_left: Duration },
 }
 
-/// Releases a reservation that nobody will use: it was given up with an unknown outcome, or its caller went away
-/// before the answer came. Whether it took effect or still will, the release makes it stale.
-struct GivenUp<'a> {
-    caller: &'a Caller<'a>,
-    owner: OwnerToken,
-    armed: bool,
+fn may_be_free(lead: &Lead, watched: Watched) -> Seen {
+    lead.watch(Watched { may_be_free: true, ..watched });
+    Seen::MayBeFree
 }
 
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        // Without a runtime, the lease has to run out.
-        let (true, Ok(runtime)) = (self.armed, Handle::try_current()) else { return };
-        let shared = Arc::clone(self.caller.shared);
-        let run = Ownership { owner: self.owner, ..Ownership::unprotected(self.caller.key) };
-        drop(runtime.spawn(async move {
-            let within = shared.policy.complete_timeout;
-            if let Err(error) = Settlement::Release.send(&*shared.store, &run, within).await {
-                observe::unsettled(&run, Operation::Release, &error);
-            }
-        }));
-    }
+/// When to look next at a record whose owner has `lease_left`: after a pause that doubles each time, but not long after
+/// the lease has ended. Where the last look found the key free and it was not, the end of the lease is no guide.
+fn next_look(before: Option<Watched>, lease_left: Duration) -> Watched {
+    let pause = before.map_or(FIRST_POLL, |watched| (watched.pause * 2).min(LONGEST_POLL));
+    let jittered = random::jittered(pause);
+    let is_guide = before.is_none_or(|watched| !watched.may_be_free);
+    let wait = if is_guide { jittered.min(lease_left.max(FIRST_POLL)) } else { jittered };
+    let now = Instant::now();
+    Watched { lease_ends: now + lease_left, next_look: now + wait, pause, may_be_free: false }
+}
+
+fn admitted(admission: Admission) -> Admitted {
+    Admitted { admission, unprotected: None }
+}
+
+fn in_flight(retry_after: Duration) -> Admitted {
+    admitted(Admission::InFlight { retry_after })
+}
+
+fn decided(verdict: Verdict) -> Result<Admitted, StoreError> {
+    Ok(admitted(match verdict {
+        Verdict::Answered(Answer::Response(response)) => Admission::Replayed(response),
+        Verdict::Answered(Answer::NotKept) => Admission::NotKept,
+        Verdict::FingerprintMismatch => Admission::FingerprintMismatch,
+        Verdict::LeaseExpired { attempt } => Admission::LeaseExpired { attempt },
+        Verdict::Failed(error) => return Err(error),
+    }))
 }

@@ -40,7 +40,12 @@ impl Attempt {
 
     /// Resolves when the lease is lost, and never if it is not: another owner took the key over, or the store could
     /// not be reached to renew the lease until, by this process's own monotonic clock counted from the sending of the
-    /// last successful renewal, it must have ended. From then on another attempt may be running: stop making effects.
+    /// last successful renewal, it must have ended; or this engine itself has given the key up, because the run was
+    /// dropped, failed, or did not end before a shutdown. From then on another attempt may be running: stop making
+    /// effects.
+    ///
+    /// On most systems the monotonic clock stands still while the machine is suspended; a machine that slept learns of
+    /// the loss from the store.
     pub async fn lost(&self) {
         match &self.ownership.lease {
             Some(lease) => lease.lost().await,
@@ -48,7 +53,7 @@ impl Attempt {
         }
     }
 
-    /// Whether [`lost`](Self::lost) would resolve at once.
+    /// Whether [`lost`](Self::lost) would resolve at once. Once true it stays true.
     pub fn is_lost(&self) -> bool {
         self.ownership.lease.as_ref().is_some_and(Lease::is_lost)
     }
@@ -59,8 +64,11 @@ impl Attempt {
         self.ownership.lease.is_none()
     }
 
-    /// A key for systems that have idempotency of their own: 32 hexadecimal digits, the same for every attempt of
-    /// this request and for no other request. Derived from the key by BLAKE3, so that it does not reveal it.
+    /// A key for systems that have idempotency of their own: 32 hexadecimal digits, the same for every attempt under
+    /// this [`Key`] and for no other key. Derived by BLAKE3, so that it does not reveal the key.
+    ///
+    /// It depends on the key alone. If your client uses a key again, for another payload once the first record was
+    /// released or has expired, this one comes again too, and the other system may answer with what it remembers.
     pub fn downstream_key(&self) -> String {
         let mut hasher = blake3::Hasher::new_derive_key("idem 2026-11-23 downstream key v1");
         hasher.update(self.ownership.key.as_bytes());
@@ -93,17 +101,43 @@ pub(crate) struct Ownership {
     pub(crate) number: u32,
     /// `None` for a run without protection.
     pub(crate) lease: Option<Lease>,
+    /// Somebody has decided how the run ends: its guard, or a shutdown that could not wait.
+    decided: AtomicBool,
 }
 
 impl Ownership {
+    /// A run that the store granted.
+    pub(crate) fn granted(
+        key: &Key,
+        owner: OwnerToken,
+        fence: FencingToken,
+        number: u32,
+        lease: Lease,
+    ) -> Self {
+        let decided = AtomicBool::new(false);
+        Self { key: key.clone(), owner, fence, number, lease: Some(lease), decided }
+    }
+
     /// A run that the store knows nothing of.
     pub(crate) fn unprotected(key: &Key) -> Self {
-        Self {
-            key: key.clone(),
-            owner: OwnerToken::random(),
-            fence: FencingToken::MIN,
-            number: 1,
-            lease: None,
+        Self::given_up(key, OwnerToken::from_bytes([0; 16]))
+    }
+
+    /// A run that never was: what is left of a reservation that was given up.
+    pub(crate) fn given_up(key: &Key, owner: OwnerToken) -> Self {
+        let decided = AtomicBool::new(false);
+        Self { key: key.clone(), owner, fence: FencingToken::MIN, number: 1, lease: None, decided }
+    }
+
+    /// Decides how the run ends. False if that was decided before.
+    pub(crate) fn decide(&self) -> bool {
+        !self.decided.swap(true, Ordering::AcqRel)
+    }
+
+    /// The key is no longer this run's, or will not be from now on.
+    pub(crate) fn lose(&self) {
+        if let Some(lease) = &self.lease {
+            lease.lose();
         }
     }
 }
@@ -117,8 +151,8 @@ pub(crate) struct Lease {
     pub(crate) since: Instant,
     /// Microseconds after `since` at which the lease ends unless it is renewed.
     micros: AtomicU64,
-    /// The store has said that the lease is another's.
-    taken: AtomicBool,
+    /// Latched: a lease that once was lost is not believed in again.
+    lost: AtomicBool,
     changed: Notify,
 }
 
@@ -128,7 +162,7 @@ impl Lease {
         Self {
             since: sent,
             micros: AtomicU64::new(micros(left)),
-            taken: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -139,9 +173,9 @@ impl Lease {
         self.micros.fetch_max(end, Ordering::AcqRel);
     }
 
-    /// The store said that the lease is another's.
-    pub(crate) fn take(&self) {
-        self.taken.store(true, Ordering::Release);
+    /// The store said that the lease is another's, or it was given up.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
 
@@ -149,13 +183,16 @@ impl Lease {
         self.since + Duration::from_micros(self.micros.load(Ordering::Acquire))
     }
 
-    fn is_lost(&self) -> bool {
-        self.taken.load(Ordering::Acquire) || Instant::now() >= self.ends()
+    pub(crate) fn is_lost(&self) -> bool {
+        if !self.lost.load(Ordering::Acquire) && Instant::now() >= self.ends() {
+            self.lost.store(true, Ordering::Release);
+        }
+        self.lost.load(Ordering::Acquire)
     }
 
-    async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         loop {
-            // Made before the check, so that a `take` between the check and the wait is not missed.
+            // Made before the check, so that a loss between the check and the wait is not missed.
             let changed = self.changed.notified();
             if self.is_lost() {
                 return;
@@ -178,13 +215,8 @@ mod tests {
     use super::*;
 
     fn attempt(lease: Option<Lease>) -> Attempt {
-        Attempt::new(Arc::new(Ownership {
-            key: Key::new("scope", "name").unwrap(),
-            owner: OwnerToken::from_bytes([7; 16]),
-            fence: FencingToken::MIN,
-            number: 1,
-            lease,
-        }))
+        let key = Key::new("scope", "name").unwrap();
+        Attempt::new(Arc::new(Ownership { lease, ..Ownership::unprotected(&key) }))
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,6 +243,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_lease_that_was_lost_once_is_not_believed_in_again() {
+        let start = Instant::now();
+        let attempt = attempt(Some(Lease::granted(start, Duration::from_secs(60))));
+        attempt.lost().await;
+        let lease = attempt.ownership.lease.as_ref().unwrap();
+        lease.renewed(start + Duration::from_secs(60), Duration::from_secs(60));
+        assert!(attempt.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_takeover_is_told_at_once_to_everyone_who_waits() {
         let start = Instant::now();
         let attempt = attempt(Some(Lease::granted(start, Duration::from_secs(60))));
@@ -221,7 +263,7 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        attempt.ownership.lease.as_ref().unwrap().take();
+        attempt.ownership.lose();
         for waiter in waiters {
             waiter.await.unwrap();
         }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::engine::Shared;
 use crate::flight::Flights;
+use crate::given_up::RELEASES_AT_ONCE;
 use crate::heartbeat::Heartbeat;
 use crate::shutdown::Activity;
 use crate::{
@@ -173,6 +175,7 @@ impl EngineBuilder {
             policy,
             flights: Flights::new(),
             activity: Activity::default(),
+            given_up: Arc::new(Semaphore::new(RELEASES_AT_ONCE)),
         }))
     }
 }

@@ -6,29 +6,45 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::random;
-use crate::{Effect, Operation, StoreError, StoreErrorKind};
+use crate::{Effect, Operation, StoreError, StoreErrorKind, observe, random};
 
 /// The first pause before an operation is sent again. Doubled each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_BACKGROUND_PAUSE: Duration = Duration::from_secs(15);
+/// The longest that one sending may stay unanswered before it is repeated.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Which failures are worth another sending.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resend {
-    /// Only those that may have taken effect: whoever asked can be told of the others at once.
+    /// Only those of an operation that may have taken effect: whoever asked can be told of the others at once.
     Unknown,
     /// Everything that may pass: there is nobody to tell who could do better.
     Transient,
+    /// The same, with long pauses: nobody waits for it, and a store that is down must not be kept down by it.
+    InBackground,
+}
+
+impl Resend {
+    fn longest_pause(self) -> Duration {
+        match self {
+            Self::Unknown | Self::Transient => LONGEST_PAUSE,
+            Self::InBackground => LONGEST_BACKGROUND_PAUSE,
+        }
+    }
 }
 
 /// Sends an operation until it is answered, fails for good, or `within` has passed since the first sending.
 ///
-/// One silent sending takes at most half of the time, so that a link that swallows a request leaves time for another.
-/// `send` must send the same token each time; that is what makes this safe.
-pub(crate) async fn call<'a, T>(
+/// A silent sending is given up and repeated after [`LONGEST_SILENCE`], and after half of the time at the latest, so
+/// that a link that swallows a request leaves time for another. `send` must send the same token each time; that is
+/// what makes this safe.
+///
+/// INV-1: once one sending may have taken effect, no later failure says that the operation had none.
+pub(crate) async fn call<'a, T: Send + 'a>(
     operation: Operation,
     within: Duration,
     resend: Resend,
@@ -36,29 +52,48 @@ pub(crate) async fn call<'a, T>(
 ) -> Result<T, StoreError> {
     // The common case needs no timer and no clock: the store answers when it is first asked.
     let mut first = send();
-    let answer = std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
-    if let Poll::Ready(Ok(answer)) = answer {
-        return Ok(answer);
+    match std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await {
+        Poll::Ready(Ok(answer)) => Ok(answer),
+        // Boxed, since timers are large, and every future that calls a store would be as large and be moved about.
+        Poll::Ready(failed) => {
+            let failed = Box::pin(std::future::ready(failed));
+            Box::pin(persist(operation, within, resend, failed, send)).await
+        }
+        Poll::Pending => Box::pin(persist(operation, within, resend, first, send)).await,
     }
+}
 
+/// Goes on with an operation that was not answered with its first poll, or that failed.
+async fn persist<'a, T: Send + 'a>(
+    operation: Operation,
+    within: Duration,
+    resend: Resend,
+    first: StoreFuture<'a, T>,
+    mut send: impl FnMut() -> StoreFuture<'a, T>,
+) -> Result<T, StoreError> {
+    let silence = LONGEST_SILENCE.min(within / 2);
     let start = Instant::now();
     let deadline = start + within;
-    let mut result = match answer {
-        Poll::Ready(result) => result,
-        Poll::Pending => answer_by(start + within / 2, operation, first).await,
-    };
+    let mut result = answer_by(start + silence, operation, first).await;
+    let mut is_unknown = false;
     let mut pause = FIRST_PAUSE;
     loop {
-        match result {
-            Err(error) if worth_resending(&error, resend) && Instant::now() + pause < deadline => {
-                tracing::debug!(name: "idem.resend", %operation, %error, "sending again with the same token");
+        let mut error = match result {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        is_unknown |= error.effect == Effect::Unknown;
+        let is_worth_it = error.is_transient() && (is_unknown || resend != Resend::Unknown);
+        if !is_worth_it || Instant::now() + pause >= deadline {
+            if is_unknown {
+                error.effect = Effect::Unknown;
             }
-            decided => return decided,
+            return Err(error);
         }
+        observe::resend(operation, &error);
         sleep_until(Instant::now() + random::jittered(pause)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        let silent_until = deadline.min(Instant::now() + within / 2);
-        result = answer_by(silent_until, operation, send()).await;
+        pause = (pause * 2).min(resend.longest_pause());
+        result = answer_by(deadline.min(Instant::now() + silence), operation, send()).await;
     }
 }
 
@@ -70,13 +105,6 @@ async fn answer_by<T>(
     timeout_at(deadline, sending)
         .await
         .unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout, Effect::Unknown, operation)))
-}
-
-fn worth_resending(error: &StoreError, resend: Resend) -> bool {
-    match resend {
-        Resend::Unknown => error.effect == Effect::Unknown,
-        Resend::Transient => error.is_transient(),
-    }
 }
 
 #[cfg(test)]
@@ -122,6 +150,42 @@ mod tests {
         let (result, sendings) = call_with(Resend::Transient, fail).await;
         assert!(result.is_err() && sendings > 5, "{sendings}");
         assert!(start.elapsed() <= WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_taken_effect_is_never_said_to_have_had_none() {
+        for last in [StoreErrorKind::Unavailable, StoreErrorKind::Corrupt] {
+            let (result, sendings) = call_with(Resend::Unknown, |sending| {
+                Box::pin(async move {
+                    Err(match sending {
+                        1 => unavailable(Effect::Unknown),
+                        _ => StoreError::new(last, Effect::NotApplied, Operation::Complete),
+                    })
+                })
+            })
+            .await;
+            let error = result.unwrap_err();
+            assert_eq!((error.kind, error.effect), (last, Effect::Unknown));
+            // A store that is down may come back and tell; one that answers has told.
+            assert_eq!(sendings > 2, last == StoreErrorKind::Unavailable, "{sendings} sendings");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_deadline_does_not_make_one_silent_sending_long() {
+        let (result, sendings) = {
+            let mut sendings = 0;
+            let hour = Duration::from_secs(3600);
+            let result = call(Operation::Complete, hour, Resend::Transient, || -> StoreFuture<'_, u8> {
+                sendings += 1;
+                if sendings == 1 { Box::pin(std::future::pending()) } else { Box::pin(async { Ok(7) }) }
+            });
+            let start = Instant::now();
+            let result = result.await;
+            assert!(start.elapsed() <= LONGEST_SILENCE + FIRST_PAUSE);
+            (result, sendings)
+        };
+        assert_eq!((result.unwrap(), sendings), (7, 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::admission::admit;
@@ -20,9 +21,8 @@ use crate::heartbeat::Heartbeat;
 use crate::reservation::Finished;
 use crate::shutdown::Activity;
 use crate::{
-    Admission, Answer, Attempt, Codec, CodecError, Effect, ExecuteError, Fingerprint, Format,
-    HandlerErrorPolicy, Key, Operation, Outcome, Reservation, ReservationStore, Response, StoreError,
-    StoreErrorKind, observe,
+    Admission, Answer, Attempt, Codec, CodecError, ExecuteError, Fingerprint, Format, HandlerErrorPolicy,
+    Key, Outcome, Reservation, ReservationStore, Response, StoreError, observe,
 };
 
 /// Runs handlers at most once per key, over any [`ReservationStore`].
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) flights: Arc<Flights>,
     pub(crate) activity: Activity,
+    /// Places for the releases of given-up reservations.
+    pub(crate) given_up: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -115,7 +117,8 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If it is not called within a tokio runtime, and with the handler's own panic.
+    /// If it is not called within a tokio runtime, or if that is shut down while the caller, in another one, waits;
+    /// and with the handler's own panic.
     pub async fn execute_detached<T, E, F, Fut>(
         &self,
         key: &Key,
@@ -135,11 +138,7 @@ impl Engine {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                // The runtime of the task was shut down under it.
-                Err(cancelled) => Err(ExecuteError::Store(
-                    StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, Operation::Reserve)
-                        .with_source(cancelled),
-                )),
+                Err(cancelled) => panic!("the runtime of a detached handler was shut down: {cancelled}"),
             },
         }
     }
@@ -148,7 +147,7 @@ impl Engine {
     ///
     /// Under [`InFlightPolicy::Wait`](crate::InFlightPolicy::Wait) it waits as `execute` does.
     pub async fn reserve(&self, key: &Key, fingerprint: &Fingerprint) -> Result<Admission, StoreError> {
-        admit(&self.shared, key, fingerprint).await
+        admit(&self.shared, key, fingerprint).await.map(|admitted| admitted.admission)
     }
 
     /// The store that this engine runs on.
@@ -175,7 +174,7 @@ impl Engine {
         F: FnOnce(Attempt) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let span = tracing::debug_span!("idem.execute", key = %key.digest());
+        let span = tracing::debug_span!(target: "idem_core", "idem.execute", key = %key.digest());
         let result = self.admit_and_run(key, fingerprint, handler, values).instrument(span).await;
         observe::executed(&result);
         result
@@ -192,13 +191,15 @@ impl Engine {
         F: FnOnce(Attempt) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        Ok(match admit(&self.shared, key, fingerprint).await? {
+        let admitted = admit(&self.shared, key, fingerprint).await?;
+        Ok(match admitted.admission {
             Admission::Granted(reservation) => {
                 return self.run(reservation, fingerprint, handler, values).await;
             }
             Admission::Unprotected(attempt) => {
-                let _active = Activity::enter(&self.shared)?;
-                Outcome::Unprotected(handler(attempt).await.map_err(ExecuteError::Handler)?)
+                let result = handler(attempt).await;
+                drop(admitted.unprotected);
+                Outcome::Unprotected(result.map_err(ExecuteError::Handler)?)
             }
             Admission::Replayed(response) => Outcome::Replayed(values.decode(response)?),
             Admission::InFlight { retry_after } => Outcome::InFlight { retry_after },
@@ -220,28 +221,34 @@ impl Engine {
         Fut: Future<Output = Result<T, E>> + Send,
     {
         let attempt = reservation.attempt().clone();
+        // The rarer ends are boxed, so that the future of a run is not as large as the sum of all of them.
         let value = match caught(async move { handler(attempt).await }).await {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
                 // Whatever the store answers, the caller is owed its error; what was not acknowledged in time goes on
                 // in the background.
                 match self.shared.policy.handler_error {
-                    HandlerErrorPolicy::Release => drop(reservation.release().await),
-                    HandlerErrorPolicy::Abandon => drop(reservation.abandon().await),
+                    HandlerErrorPolicy::Release => drop(Box::pin(reservation.release()).await),
+                    HandlerErrorPolicy::Abandon => drop(Box::pin(reservation.abandon()).await),
                 }
                 return Err(ExecuteError::Handler(error));
             }
             Err(panic) => {
-                drop(reservation.abandon().await);
+                // Caught, so that it is the handler's panic that goes on, whatever the store does.
+                drop(Box::pin(caught(reservation.abandon())).await);
                 resume_unwind(panic);
             }
         };
-        let answer = match values.encode(&value) {
-            Ok(response) => Answer::Response(response),
-            Err(error) => {
-                // The handler ran. Its duplicates must not run too, only because its value has no bytes.
-                drop(reservation.complete(Answer::NotKept).await);
+        // The handler ran. Its duplicates must not run too, only because its value has no bytes.
+        let answer = match catch_unwind(AssertUnwindSafe(|| values.encode(&value))) {
+            Ok(Ok(response)) => Answer::Response(response),
+            Ok(Err(error)) => {
+                drop(Box::pin(reservation.complete(Answer::NotKept)).await);
                 return Err(error.into());
+            }
+            Err(panic) => {
+                drop(Box::pin(caught(reservation.complete(Answer::NotKept))).await);
+                resume_unwind(panic);
             }
         };
         Ok(match reservation.finish(answer, fingerprint).await {

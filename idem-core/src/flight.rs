@@ -3,24 +3,28 @@
 //! Under [`InFlightPolicy::Wait`](crate::InFlightPolicy::Wait) the first caller of a (key, fingerprint) gets the
 //! *lead*: it alone talks to the store, and either runs the handler or watches whoever does. The others wait for its
 //! verdict and cost the store nothing, however many they are. A lead that goes away without a verdict (its handler
-//! failed, its caller gave up) passes to exactly one of the waiters.
+//! failed, its caller gave up, its lease was lost) passes to exactly one of the waiters, together with what it knew of
+//! the owner.
 //!
 //! INV-1: at most one caller of a flight has the lead.
-//! INV-2: a flight leaves the map before its verdict is told. Whoever boards later starts a new flight and asks the
-//! store itself, so nobody waits for a verdict that was told already, and none is older than the reply of the store
-//! that brought it.
-//! INV-3: callers with different fingerprints are in different flights; nothing of one's verdict reaches the other.
+//! INV-2: a flight leaves the map before its verdict is told, so nobody waits for a verdict that was told already.
+//! INV-3: a refusal is true only for those who boarded before the store was asked; the others board again. (An answer
+//! does not change, and a failure of the store says nothing that could be out of date.)
+//! INV-4: callers with different fingerprints are in different flights; nothing of one's verdict reaches the other.
+//! INV-5: a run holds the lead no longer than it is known to hold its lease.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{self, RandomState};
 use std::hash::BuildHasher;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
+use crate::attempt::{Lease, Ownership};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::{Answer, Fingerprint, Key, StoreError};
 
 /// Enough that the map is not what callers of different keys queue for; a power of two.
@@ -39,22 +43,46 @@ type FlightId = (Key, Fingerprint);
 type Shard = HashMap<FlightId, Arc<Flight>, RandomState>;
 
 struct Flight {
-    verdict: watch::Sender<Option<Verdict>>,
+    landed: watch::Sender<Option<Landed>>,
     /// One permit: the lead (INV-1). Fair, and safe when a waiter for it is dropped.
     lead: Arc<Semaphore>,
-    /// Until when the owner is known to hold the key.
-    busy_until: Mutex<Option<Instant>>,
+    /// The run of this process that has the lead. Waiters follow its lease.
+    run: watch::Sender<Option<Arc<Ownership>>>,
+    /// The permit of that run, where a waiter that sees its lease lost can take it from.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// What is known of an owner elsewhere; passed on with the lead.
+    watched: Mutex<Option<Watched>>,
     /// Callers aboard. Changed under the shard's lock only, so that no order between threads is asked of it.
     aboard: AtomicUsize,
+    /// Callers that ever boarded.
+    boarded: AtomicU64,
 }
 
-/// What the lead found out, true for every caller of the flight.
+/// What the lead found out, true for every caller of the flight that boarded in time.
 #[derive(Clone, Debug)]
 pub(crate) enum Verdict {
     Answered(Answer),
     FingerprintMismatch,
     LeaseExpired { attempt: u32 },
     Failed(StoreError),
+}
+
+#[derive(Clone)]
+struct Landed {
+    verdict: Verdict,
+    /// How many had boarded when the store was asked (INV-3).
+    boarded: u64,
+}
+
+/// What a lead knows of an owner in another process, or of another engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub(crate) lease_ends: Instant,
+    pub(crate) next_look: Instant,
+    /// The pause before the next look was at most this.
+    pub(crate) pause: Duration,
+    /// The last look said that the key may be free.
+    pub(crate) may_be_free: bool,
 }
 
 /// How boarding ended.
@@ -80,20 +108,34 @@ impl Flights {
         fingerprint: Fingerprint,
         elapsed: impl Future<Output = ()>,
     ) -> Boarding {
-        let seat = self.seat((key.clone(), fingerprint));
-        let mut verdict = seat.flight.verdict.subscribe();
-        // Biased, so that a verdict is preferred to the lead that its teller leaves behind.
-        tokio::select! {
-            biased;
-            Ok(verdict) = verdict.wait_for(Option::is_some) => match &*verdict {
-                Some(verdict) => Boarding::Verdict(verdict.clone()),
-                // Not possible: it was waited for.
-                None => Boarding::Elapsed { retry_after: UNKNOWN_RETRY_AFTER },
-            },
-            Ok(permit) = Arc::clone(&seat.flight.lead).acquire_owned() => {
-                Boarding::Lead(Lead { _permit: permit, seat })
+        let mut elapsed = pin!(elapsed);
+        let mut is_first = true;
+        loop {
+            let seat = self.seat((key.clone(), fingerprint));
+            if !std::mem::take(&mut is_first) {
+                // Lets the others who have to board again do so before the store is asked once for all of them.
+                tokio::task::yield_now().await;
             }
-            () = elapsed => Boarding::Elapsed { retry_after: seat.flight.retry_after() },
+            let flight = Arc::clone(&seat.flight);
+            let (mut landed, mut run) = (flight.landed.subscribe(), flight.run.subscribe());
+            let mut lead = pin!(Arc::clone(&flight.lead).acquire_owned());
+            loop {
+                let current = run.borrow_and_update().clone();
+                // Biased, so that a verdict is preferred to the lead that its teller leaves behind.
+                tokio::select! {
+                    biased;
+                    Ok(landed) = landed.wait_for(Option::is_some) => {
+                        if let Some(verdict) = landed.as_ref().and_then(|landed| landed.for_caller(seat.number)) {
+                            return Boarding::Verdict(verdict);
+                        }
+                        break;
+                    }
+                    Ok(permit) = &mut lead => return Boarding::Lead(Lead::new(seat, permit)),
+                    run = lost(current) => flight.depose(&run),
+                    Ok(()) = run.changed() => {}
+                    () = &mut elapsed => return Boarding::Elapsed { retry_after: flight.retry_after() },
+                }
+            }
         }
     }
 
@@ -104,7 +146,8 @@ impl Flights {
             hash_map::Entry::Vacant(entry) => Arc::clone(entry.insert(Arc::new(Flight::new()))),
         };
         flight.aboard.fetch_add(1, Ordering::Relaxed);
-        Seat { flights: Arc::clone(self), id, flight }
+        let number = flight.boarded.fetch_add(1, Ordering::SeqCst) + 1;
+        Seat { flights: Arc::clone(self), id, flight, number }
     }
 
     fn shard(&self, id: &FlightId) -> &Mutex<Shard> {
@@ -120,19 +163,57 @@ impl Flights {
     }
 }
 
+/// Resolves with the run when its lease is lost; never if there is no run.
+async fn lost(run: Option<Arc<Ownership>>) -> Arc<Ownership> {
+    if let Some(run) = run {
+        if let Some(lease) = &run.lease {
+            lease.lost().await;
+            return run;
+        }
+    }
+    std::future::pending().await
+}
+
+impl Landed {
+    /// The verdict, if it holds for the caller that boarded as this number (INV-3).
+    fn for_caller(&self, number: u64) -> Option<Verdict> {
+        let holds_for_all = matches!(self.verdict, Verdict::Answered(_) | Verdict::Failed(_));
+        let holds = holds_for_all || number <= self.boarded;
+        holds.then(|| self.verdict.clone())
+    }
+}
+
 impl Flight {
     fn new() -> Self {
         Self {
-            verdict: watch::Sender::new(None),
+            landed: watch::Sender::new(None),
             lead: Arc::new(Semaphore::new(1)),
-            busy_until: Mutex::new(None),
+            run: watch::Sender::new(None),
+            permit: Mutex::new(None),
+            watched: Mutex::new(None),
             aboard: AtomicUsize::new(0),
+            boarded: AtomicU64::new(0),
         }
     }
 
+    /// Takes the lead from a run, if it has it, so that a waiter gets it (INV-5).
+    fn depose(&self, run: &Arc<Ownership>) {
+        let mut permit = lock(&self.permit);
+        if self.is_led_by(run) {
+            self.run.send_replace(None);
+            *permit = None;
+        }
+    }
+
+    fn is_led_by(&self, run: &Arc<Ownership>) -> bool {
+        self.run.borrow().as_ref().is_some_and(|current| Arc::ptr_eq(current, run))
+    }
+
     fn retry_after(&self) -> Duration {
-        let busy_until = *lock(&self.busy_until);
-        busy_until.map_or(UNKNOWN_RETRY_AFTER, |instant| instant.saturating_duration_since(Instant::now()))
+        let run = self.run.borrow().clone();
+        let of_run = run.as_ref().and_then(|run| run.lease.as_ref()).map(Lease::ends);
+        let ends = of_run.or_else(|| lock(&self.watched).map(|watched| watched.lease_ends));
+        ends.map_or(UNKNOWN_RETRY_AFTER, |ends| ends.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -141,6 +222,8 @@ struct Seat {
     flights: Arc<Flights>,
     id: FlightId,
     flight: Arc<Flight>,
+    /// The how-manieth caller this is.
+    number: u64,
 }
 
 impl Seat {
@@ -163,21 +246,59 @@ impl Drop for Seat {
 
 /// The right to talk to the store for a flight. Dropped without a verdict, it passes to one waiter.
 pub(crate) struct Lead {
-    // Before the seat, so that the next lead is chosen before the flight may leave the map.
-    _permit: OwnedSemaphorePermit,
+    /// Until a run has it: the flight keeps it then.
+    permit: Option<OwnedSemaphorePermit>,
+    run: Option<Arc<Ownership>>,
+    /// How many had boarded when the store was last asked.
+    boarded: u64,
+    // Last, so that the lead passes on before its seat is left.
     seat: Seat,
 }
 
 impl Lead {
-    /// Tells the waiters until when the key is held, for the case that they cannot wait so long.
-    pub(crate) fn busy_until(&self, instant: Instant) {
-        *lock(&self.seat.flight.busy_until) = Some(instant);
+    fn new(seat: Seat, permit: OwnedSemaphorePermit) -> Self {
+        Self { permit: Some(permit), run: None, boarded: seat.number, seat }
     }
 
-    /// Tells every waiter, and ends the flight (INV-2).
+    /// The store is about to be asked: what it says is true for those who are aboard now.
+    pub(crate) fn ask(&mut self) {
+        self.boarded = self.seat.flight.boarded.load(Ordering::SeqCst);
+    }
+
+    /// What is known of an owner elsewhere, by this lead or the one before it.
+    pub(crate) fn watched(&self) -> Option<Watched> {
+        *lock(&self.seat.flight.watched)
+    }
+
+    pub(crate) fn watch(&self, watched: Watched) {
+        *lock(&self.seat.flight.watched) = Some(watched);
+    }
+
+    /// The key was granted to this run: it has the lead for as long as it has its lease.
+    pub(crate) fn run(&mut self, run: &Arc<Ownership>) {
+        let flight = &self.seat.flight;
+        *lock(&flight.permit) = self.permit.take();
+        *lock(&flight.watched) = None;
+        self.run = Some(Arc::clone(run));
+        flight.run.send_replace(Some(Arc::clone(run)));
+    }
+
+    /// Tells every waiter, and ends the flight (INV-2). Does nothing if the lead has passed to another.
     pub(crate) fn land(self, verdict: Verdict) {
+        let flight = &self.seat.flight;
+        if self.run.as_ref().is_some_and(|run| !flight.is_led_by(run)) {
+            return;
+        }
         self.seat.remove_flight(&mut lock(self.seat.flights.shard(&self.seat.id)));
-        self.seat.flight.verdict.send_replace(Some(verdict));
+        flight.landed.send_replace(Some(Landed { verdict, boarded: self.boarded }));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if let Some(run) = &self.run {
+            self.seat.flight.depose(run);
+        }
     }
 }
 
@@ -235,7 +356,9 @@ mod tests {
         let (key, fingerprint) = id();
         let waited = flights.board(&key, fingerprint, sleep(Duration::from_secs(1))).await;
         assert!(matches!(waited, Boarding::Elapsed { retry_after: UNKNOWN_RETRY_AFTER }));
-        lead.busy_until(Instant::now() + Duration::from_secs(7));
+        let (now, pause) = (Instant::now(), Duration::from_secs(1));
+        let lease_ends = now + Duration::from_secs(7);
+        lead.watch(Watched { lease_ends, next_look: now, pause, may_be_free: false });
         let waited = flights.board(&key, fingerprint, sleep(Duration::from_secs(1))).await;
         assert!(matches!(waited, Boarding::Elapsed { retry_after } if retry_after == Duration::from_secs(6)));
         drop(lead);

@@ -23,6 +23,7 @@
 //! [`Attempt::downstream_key`] to services that have idempotency keys of their own.
 
 mod admission;
+mod answer;
 mod attempt;
 mod builder;
 mod call;
@@ -31,8 +32,10 @@ mod engine;
 mod error;
 mod fingerprint;
 mod flight;
+mod given_up;
 mod heartbeat;
 mod key;
+mod lane;
 #[cfg(test)]
 #[cfg(shuttle)]
 mod model;
@@ -48,8 +51,10 @@ mod settlement;
 mod shutdown;
 mod store;
 mod sync;
+mod time;
 pub mod transition;
 
+pub use answer::{Answer, Format, Response};
 pub use attempt::Attempt;
 pub use builder::{EngineBuilder, InvalidPolicy};
 pub use codec::{Codec, CodecError};
@@ -63,11 +68,9 @@ pub use op::{
 };
 pub use outcome::{Admission, ExecuteError, Outcome};
 pub use policy::{ExpiredLeasePolicy, HandlerErrorPolicy, InFlightPolicy, StoreFailurePolicy};
-pub use record::{
-    Answer, FencingToken, Format, InvalidFencingToken, OwnerToken, Record, RecordView, Response, Span, State,
-    StateView, Timestamp,
-};
+pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordView, State, StateView};
 pub use reservation::Reservation;
 pub use resolve::{Resolution, ResolveOutcome};
 pub use shutdown::{EngineShutdown, ShutdownReport};
 pub use store::ReservationStore;
+pub use time::{Span, Timestamp};

@@ -6,15 +6,15 @@
 //! |---|---|---|
 //! | `idem.takeover` | warn | a run begins whose earlier attempt may have had its effect |
 //! | `idem.unprotected` | warn | a handler runs although the store could not be reached |
-//! | `idem.lease_lost` | warn | another owner has the key of a live run |
-//! | `idem.renewal_failed` | warn | the heartbeat could not renew a lease; it tries again sooner |
+//! | `idem.lease_lost` | warn | the store says that the key is no longer that of a live run |
+//! | `idem.renewal_failed` | warn | the heartbeat could not renew a lease in time; it tries again sooner |
 //! | `idem.heartbeat_ended` | warn | a run is older than `heartbeat_at_most`; its lease will run out |
 //! | `idem.unrecorded` | error | the store did not acknowledge a completion in time |
 //! | `idem.not_kept` | warn | the store refused an answer as too large; "not kept" was recorded |
 //! | `idem.unsettled` | warn | what a dropped run left to do in the background was not acknowledged; its lease will run out |
 //! | `idem.resend` | debug | an operation of unknown outcome is sent again |
 //!
-//! Every execution runs in a span `idem.execute` (debug) with the field `key`.
+//! Every execution runs in a span `idem.execute` (debug) with the field `key`; `idem.resend` is told within it.
 //!
 //! | counter | labels |
 //! |---|---|
@@ -22,7 +22,10 @@
 //! | `idem_takeovers_total` | |
 //! | `idem_renewal_failures_total` | |
 
-use tracing::{error, warn};
+use std::error::Error;
+use std::fmt;
+
+use tracing::{debug, error, warn};
 
 use crate::attempt::Ownership;
 use crate::{ExecuteError, Key, Operation, Outcome, StoreError};
@@ -31,6 +34,7 @@ pub(crate) fn takeover(ownership: &Ownership) {
     count("idem_takeovers_total");
     warn!(
         name: "idem.takeover",
+        target: "idem_core",
         key = %ownership.key.digest(),
         attempt = ownership.number,
         "an earlier attempt may have had its effect"
@@ -38,26 +42,28 @@ pub(crate) fn takeover(ownership: &Ownership) {
 }
 
 pub(crate) fn unprotected(key: &Key, error: &StoreError) {
-    warn!(name: "idem.unprotected", key = %key.digest(), %error, "running without protection");
+    warn!(name: "idem.unprotected", target: "idem_core", key = %key.digest(), error = %Chain(error), "running without protection");
 }
 
 pub(crate) fn lease_lost(ownership: &Ownership) {
     warn!(
         name: "idem.lease_lost",
+        target: "idem_core",
         key = %ownership.key.digest(),
         attempt = ownership.number,
-        "another owner has the key"
+        "the key is no longer this run's"
     );
 }
 
 pub(crate) fn renewal_failed(ownership: &Ownership, error: &StoreError) {
     count("idem_renewal_failures_total");
-    warn!(name: "idem.renewal_failed", key = %ownership.key.digest(), %error, "a lease was not renewed");
+    warn!(name: "idem.renewal_failed", target: "idem_core", key = %ownership.key.digest(), error = %Chain(error), "a lease was not renewed");
 }
 
 pub(crate) fn heartbeat_ended(ownership: &Ownership) {
     warn!(
         name: "idem.heartbeat_ended",
+        target: "idem_core",
         key = %ownership.key.digest(),
         attempt = ownership.number,
         "the run is too old to be renewed; its lease will run out"
@@ -67,25 +73,52 @@ pub(crate) fn heartbeat_ended(ownership: &Ownership) {
 pub(crate) fn unrecorded(ownership: &Ownership, error: &StoreError) {
     error!(
         name: "idem.unrecorded",
+        target: "idem_core",
         key = %ownership.key.digest(),
         attempt = ownership.number,
-        %error,
+        error = %Chain(error),
         "the handler ran, and its completion was not acknowledged"
     );
 }
 
 pub(crate) fn not_kept(ownership: &Ownership, error: &StoreError) {
-    warn!(name: "idem.not_kept", key = %ownership.key.digest(), %error, "the answer was not kept");
+    warn!(name: "idem.not_kept", target: "idem_core", key = %ownership.key.digest(), error = %Chain(error), "the answer was not kept");
 }
 
-pub(crate) fn unsettled(ownership: &Ownership, operation: Operation, error: &StoreError) {
+pub(crate) fn unsettled(ownership: &Ownership, error: &StoreError) {
     warn!(
         name: "idem.unsettled",
+        target: "idem_core",
         key = %ownership.key.digest(),
-        %operation,
-        %error,
+        operation = %error.operation,
+        error = %Chain(error),
         "not acknowledged; the lease will run out"
     );
+}
+
+pub(crate) fn resend(operation: Operation, error: &StoreError) {
+    debug!(
+        name: "idem.resend",
+        target: "idem_core",
+        %operation,
+        error = %Chain(error),
+        "sending again with the same token"
+    );
+}
+
+/// An error with its sources, which its `Display` leaves out.
+struct Chain<'a>(&'a StoreError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// Counts how an execution ended.

@@ -124,6 +124,7 @@ pub struct InvalidDuration {
 
 /// What [`reserve`](crate::ReservationStore::reserve) answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it says whether to run"]
 pub enum ReserveOutcome {
     /// The key is yours: run.
     Reserved {
@@ -161,6 +162,7 @@ pub enum ReserveOutcome {
 
 /// What [`complete`](crate::ReservationStore::complete) answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "it says whether the key is still the caller's"]
 pub enum CompleteOutcome {
     /// The answer is stored.
     Completed,
@@ -174,6 +176,7 @@ pub enum CompleteOutcome {
 
 /// What [`release`](crate::ReservationStore::release) answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "it says whether the key is still the caller's"]
 pub enum ReleaseOutcome {
     /// The key is free.
     Released,
@@ -187,6 +190,7 @@ pub enum ReleaseOutcome {
 
 /// What [`abandon`](crate::ReservationStore::abandon) answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "it says whether the key is still the caller's"]
 pub enum AbandonOutcome {
     /// The next reservation takes the key over.
     Abandoned,
@@ -198,6 +202,7 @@ pub enum AbandonOutcome {
 
 /// What [`renew`](crate::ReservationStore::renew) answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "it says whether the key is still the caller's"]
 pub enum RenewOutcome {
     /// The lease runs at least as long as was asked.
     Renewed {

@@ -10,7 +10,8 @@ use crate::{Attempt, CodecError, Reservation, Response, StoreError};
 #[derive(Clone, Debug)]
 #[must_use = "an outcome says whether the handler ran and whose answer this is"]
 pub enum Outcome<T> {
-    /// The handler ran, and its value is stored for duplicates.
+    /// The handler ran, and its value is stored for duplicates. (If the store called it too large, it is recorded that
+    /// the request was executed; duplicates are told [`NotKept`](Self::NotKept) then.)
     Executed(T),
     /// The handler did not run now: this is the answer of the run that was accepted.
     ///
@@ -35,8 +36,8 @@ pub enum Outcome<T> {
     /// The handler ran without any protection: the store could not be reached, and
     /// [`FailOpen`](crate::StoreFailurePolicy::FailOpen) is set. Nothing is recorded.
     Unprotected(T),
-    /// The handler ran, but its lease was lost to another attempt while it did, and no answer has been accepted yet.
-    /// Its value is *not* the request's answer.
+    /// The handler ran, but its key was lost while it did, and no accepted answer was found in its place: another
+    /// attempt may be running. Its value is *not* the request's answer.
     LeaseLost(T),
     /// The handler ran, but the store did not acknowledge the completion in time. Duplicates may be told that the
     /// request is in flight, and a later attempt may run.
@@ -64,6 +65,7 @@ pub enum ExecuteError<E> {
 
 /// Whether a caller may run, as [`Engine::reserve`](crate::Engine::reserve) answers.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large variant is the common one, and is moved once")]
 #[must_use = "an admission says whether to run, and dropping a granted one abandons the key"]
 pub enum Admission {
     /// Run, then settle the reservation.

@@ -36,7 +36,8 @@ pub enum StoreFailurePolicy {
     /// The handler runs without protection, and the outcome says so. Duplicates are possible.
     ///
     /// This covers only a *reservation* that failed as `Unavailable` or `Timeout`. A store that answers that a
-    /// record is corrupt, incompatible or that it is misconfigured is never run past.
+    /// record is corrupt, incompatible or that it is misconfigured is never run past; nor is an owner that is known
+    /// to have the key. Under [`InFlightPolicy::Wait`] the callers of one request in this process run one at a time.
     FailOpen,
 }
 

@@ -1,12 +1,11 @@
-//! [`Record`]: what a store remembers of one key, and the tokens and times in it.
+//! [`Record`]: what a store remembers of one key, and the tokens in it.
 
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fingerprint, random};
+use crate::{Answer, Fingerprint, Span, Timestamp, random};
 
 /// Names one attempt to own a key: 128 random bits that the *caller* draws before it sends its reservation.
 ///
@@ -103,147 +102,6 @@ impl TryFrom<u64> for FencingToken {
 #[error("{0} is not a fencing token; they are 1 to 2^53 - 1")]
 pub struct InvalidFencingToken(u64);
 
-/// An instant of the *store's* clock, in microseconds since the Unix epoch.
-///
-/// Callers never see one: what crosses the [`ReservationStore`](crate::ReservationStore) trait is durations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Timestamp(u64);
-
-impl Timestamp {
-    /// The instant this many microseconds after the Unix epoch.
-    pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
-    }
-
-    /// Microseconds since the Unix epoch.
-    pub const fn as_micros(self) -> u64 {
-        self.0
-    }
-
-    /// How long after `earlier` this is; zero if it is not after it.
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
-    }
-
-    /// This instant moved into the future, by whole microseconds and at the most to the end of the clock.
-    #[must_use]
-    pub const fn after(self, span: Span) -> Self {
-        Self(self.0.saturating_add(span.0))
-    }
-}
-
-/// A length of time that a [`Record`] holds: whole microseconds, never zero when it was made from a checked duration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Span(u64);
-
-impl Span {
-    /// The span with this many microseconds.
-    pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
-    }
-
-    /// The span's microseconds.
-    pub const fn as_micros(self) -> u64 {
-        self.0
-    }
-}
-
-/// Rounds up to the next microsecond, so that no duration above zero becomes zero.
-impl From<Duration> for Span {
-    fn from(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX))
-    }
-}
-
-impl From<Span> for Duration {
-    fn from(span: Span) -> Self {
-        Self::from_micros(span.0)
-    }
-}
-
-/// How the bytes of a [`Response`] are to be read: which codec wrote them, and which version of the user's type.
-///
-/// Whoever reads a response with another format than it was written with gets an error, never a wrong value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Format {
-    /// Which codec wrote the bytes.
-    pub codec: u8,
-    /// The user's own number for the shape of the value.
-    pub schema: u32,
-}
-
-impl Format {
-    /// Bytes as the caller gave them, with no codec.
-    pub const BYTES: Self = Self { codec: 0, schema: 0 };
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.codec {
-            0 => f.write_str("bytes")?,
-            1 => f.write_str("json")?,
-            2 => f.write_str("postcard")?,
-            3 => f.write_str("http")?,
-            other => write!(f, "codec {other}")?,
-        }
-        write!(f, ", schema {}", self.schema)
-    }
-}
-
-/// What a handler answered: bytes, and how to read them. A clone shares the bytes.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Response {
-    /// How the body is to be read.
-    pub format: Format,
-    /// The bytes. They may be empty, which is not the same as [`Answer::NotKept`].
-    pub body: Bytes,
-}
-
-impl Response {
-    /// A response of plain bytes ([`Format::BYTES`]).
-    pub fn bytes(body: impl Into<Bytes>) -> Self {
-        Self { format: Format::BYTES, body: body.into() }
-    }
-}
-
-/// Shows the format and the length, never the body: it may be confidential.
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Response({}, {} bytes)", self.format, self.body.len())
-    }
-}
-
-/// What is remembered of a finished run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
-    /// The response, to be given to every duplicate.
-    Response(Response),
-    /// The run finished, but its response was not kept (it was too large, say). Duplicates are told so; the handler
-    /// does not run again.
-    NotKept,
-}
-
-impl Answer {
-    /// How many bytes the answer holds; 0 for [`NotKept`](Self::NotKept).
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Response(response) => response.body.len(),
-            Self::NotKept => 0,
-        }
-    }
-
-    /// Whether the answer holds no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl From<Response> for Answer {
-    fn from(response: Response) -> Self {
-        Self::Response(response)
-    }
-}
-
 /// Everything a store remembers of one key. [`transition`](crate::transition) makes and reads it; backends keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -339,6 +197,17 @@ pub struct RecordView {
 }
 
 impl RecordView {
+    /// A view, for backends that answer [`get`](crate::ReservationStore::get) without making a [`Record`].
+    pub fn new(
+        fence: FencingToken,
+        attempt: u32,
+        fingerprint: Fingerprint,
+        state: StateView,
+        expires_in: Duration,
+    ) -> Self {
+        Self { fence, attempt, fingerprint, state, expires_in }
+    }
+
     /// Whether a reservation with another token could take the key over now: the owner has not finished, and its
     /// lease is over or abandoned.
     pub fn is_up_for_takeover(&self) -> bool {
@@ -389,16 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_duration_is_still_a_microsecond() {
-        assert_eq!(Span::from(Duration::from_nanos(1)).as_micros(), 1);
-        assert_eq!(Span::from(Duration::from_nanos(1001)).as_micros(), 2);
-        assert_eq!(Span::from(Duration::MAX).as_micros(), u64::MAX);
-    }
-
-    #[test]
-    fn debug_shows_neither_tokens_nor_bodies() {
+    fn debug_does_not_show_the_token() {
         let token = OwnerToken::from_bytes(*b"0123456789abcdef");
         assert_eq!(format!("{token:?}"), "OwnerToken(..)");
-        assert_eq!(format!("{:?}", Response::bytes("secret")), "Response(bytes, schema 0, 6 bytes)");
     }
 }

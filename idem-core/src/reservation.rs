@@ -12,11 +12,11 @@ use crate::call::{Resend, call};
 use crate::engine::Shared;
 use crate::flight::{Lead, Verdict};
 use crate::heartbeat::Ticket;
-use crate::settlement::{Settled, Settlement};
+use crate::settlement::{self, Settlement, Surrender};
 use crate::shutdown::Active;
 use crate::{
     AbandonOutcome, Answer, Attempt, CompleteOutcome, Completion, FencingToken, Fingerprint, Key, Operation,
-    OwnerToken, ReleaseOutcome, RenewOutcome, StateView, StoreError, check_lease, observe,
+    OwnerToken, ReleaseOutcome, RenewOutcome, StateView, StoreError, observe,
 };
 
 /// A key that is yours: run, then [`complete`](Self::complete), [`release`](Self::release) or
@@ -28,7 +28,7 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn example(engine: idem_core::Engine) -> Result<(), Box<dyn std::error::Error>> {
-/// use idem_core::{Admission, Fingerprint, Key, Response};
+/// use idem_core::{Admission, CompleteOutcome, Fingerprint, Key, Response};
 ///
 /// let key = Key::new("queue/invoices", "message-1187")?;
 /// if let Admission::Granted(reservation) = engine.reserve(&key, &Fingerprint::of(["invoice 1187"])).await? {
@@ -40,94 +40,127 @@ use crate::{
 /// ```
 #[must_use = "a reservation that is dropped is abandoned"]
 pub struct Reservation {
-    attempt: Attempt,
     guard: Guard,
 }
 
 impl Reservation {
     /// Which attempt this is, and what the handler may ask about it.
     pub fn attempt(&self) -> &Attempt {
-        &self.attempt
+        &self.guard.attempt
     }
 
     /// Stores the run's answer. Sent again with the same token until the engine's `complete_timeout`; an answer that
     /// is too large for the store is recorded as [`Answer::NotKept`].
     ///
-    /// If this future is dropped, the completion goes on in the background.
-    pub async fn complete(mut self, answer: impl Into<Answer>) -> Result<CompleteOutcome, StoreError> {
-        match self.guard.settle(self.completion(answer.into())).await? {
-            Settled::Completed { outcome, .. } => Ok(outcome),
-            Settled::Released(_) | Settled::Abandoned(_) => unreachable!("a completion was sent"),
-        }
+    /// From the call on it is decided: if the future is dropped, even unpolled, the completion goes on in the
+    /// background.
+    #[must_use = "await it to learn whether the answer was accepted"]
+    pub fn complete(
+        mut self,
+        answer: impl Into<Answer>,
+    ) -> impl Future<Output = Result<CompleteOutcome, StoreError>> + Send {
+        let completion = self.guard.decide_completion(answer.into());
+        async move { self.guard.complete(completion).await.map(|(outcome, _)| outcome) }
     }
 
     /// Frees the key: nothing happened.
     ///
-    /// If this future is dropped or fails, the release goes on in the background.
-    pub async fn release(mut self) -> Result<ReleaseOutcome, StoreError> {
-        match self.guard.settle(Settlement::Release).await? {
-            Settled::Released(outcome) => Ok(outcome),
-            Settled::Completed { .. } | Settled::Abandoned(_) => unreachable!("a release was sent"),
-        }
+    /// From the call on it is decided: if the future is dropped or fails, the release goes on in the background.
+    #[must_use = "await it to learn whether the key was still yours"]
+    pub fn release(mut self) -> impl Future<Output = Result<ReleaseOutcome, StoreError>> + Send {
+        self.guard.decide(Settlement::Surrender(Surrender::Release));
+        async move { self.guard.release().await }
     }
 
     /// Lets the next caller in at once, and tells it that something may have happened.
     ///
-    /// If this future is dropped or fails, it goes on in the background.
-    pub async fn abandon(mut self) -> Result<AbandonOutcome, StoreError> {
-        match self.guard.settle(Settlement::Abandon).await? {
-            Settled::Abandoned(outcome) => Ok(outcome),
-            Settled::Completed { .. } | Settled::Released(_) => unreachable!("an abandon was sent"),
-        }
+    /// From the call on it is decided: if the future is dropped or fails, it goes on in the background.
+    #[must_use = "await it to learn whether the key was still yours"]
+    pub fn abandon(mut self) -> impl Future<Output = Result<AbandonOutcome, StoreError>> + Send {
+        self.guard.decide(Settlement::Surrender(Surrender::Abandon));
+        async move { self.guard.abandon().await }
     }
 
     /// Renews the lease now, beside the heartbeat: the way to know that the key is still yours before a step that
     /// cannot be undone.
     pub async fn renew(&self) -> Result<RenewOutcome, StoreError> {
-        let (shared, run) = (&self.guard.shared, self.attempt.ownership());
-        let lease = shared.policy.lease;
-        check_lease(lease)?;
-        let mut sent = Instant::now();
-        let outcome = call(Operation::Renew, shared.policy.reserve_timeout, Resend::Unknown, || {
-            sent = Instant::now();
-            shared.store.renew(&run.key, run.owner, lease)
+        let (shared, run) = (self.guard.shared(), self.guard.run());
+        let policy = &shared.policy;
+        let mut sent_at = Instant::now();
+        let outcome = call(Operation::Renew, policy.reserve_timeout, Resend::Unknown, || {
+            sent_at = Instant::now();
+            shared.store.renew(&run.key, run.owner, policy.lease)
         })
         .await?;
         if let Some(lease) = &run.lease {
             match outcome {
-                RenewOutcome::Renewed { lease_left } => lease.renewed(sent, lease_left),
-                RenewOutcome::Lost => lease.take(),
+                RenewOutcome::Renewed { lease_left } => lease.renewed(sent_at, lease_left),
+                RenewOutcome::Lost => lease.lose(),
                 RenewOutcome::AlreadyCompleted => {}
             }
         }
         Ok(outcome)
     }
 
-    /// Stores the run's answer, and if the key was lost, looks for the answer that was accepted in its place.
-    pub(crate) async fn finish(mut self, answer: Answer, fingerprint: &Fingerprint) -> Finished {
-        match self.guard.settle(self.completion(answer)).await {
-            Ok(Settled::Completed {
-                outcome: CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted,
-                ..
-            }) => Finished::Accepted,
-            Ok(_) => match self.guard.accepted_answer(fingerprint).await {
-                Some(answer) => Finished::Superseded(answer),
-                None => Finished::LeaseLost,
-            },
-            Err(error) => Finished::Unrecorded(error),
+    /// Takes charge of a granted key: from here on it is renewed, and settled even if the caller goes away.
+    pub(crate) fn new(
+        key: &Key,
+        grant: Grant,
+        runtime: Option<Handle>,
+        mut lead: Option<Lead>,
+        active: Active,
+    ) -> Self {
+        let lease = Lease::granted(grant.sent_at, grant.lease_left);
+        let run = Arc::new(Ownership::granted(key, grant.owner, grant.fence, grant.attempt, lease));
+        if let Some(lead) = &mut lead {
+            lead.run(&run);
         }
+        if run.number > 1 {
+            observe::takeover(&run);
+        }
+        let heartbeat = &active.shared().heartbeat;
+        let ticket =
+            runtime.as_ref().map(|runtime| heartbeat.register(runtime, Arc::clone(&run), grant.sent_at));
+        let unsettled = Some(Settlement::Surrender(Surrender::Abandon));
+        let (attempt, lead) = (Attempt::new(run), lead.map(Box::new));
+        Self { guard: Guard { active, attempt, runtime, ticket, unsettled, lead } }
     }
 
-    fn completion(&self, answer: Answer) -> Settlement {
-        Settlement::Complete(Completion::new(answer, self.guard.shared.policy.retention))
+    /// Releases the key in the background: the handler never ran.
+    pub(crate) fn give_back(mut self) {
+        self.guard.decide(Settlement::Surrender(Surrender::Release));
+    }
+
+    /// [`complete`](Self::complete), with the answer that was recorded: it may be `NotKept`.
+    pub(crate) async fn complete_as(
+        mut self,
+        answer: Answer,
+    ) -> Result<(CompleteOutcome, Answer), StoreError> {
+        let completion = self.guard.decide_completion(answer);
+        self.guard.complete(completion).await
+    }
+
+    /// Stores the run's answer, and if the key was lost, looks for the answer that was accepted in its place.
+    pub(crate) async fn finish(mut self, answer: Answer, fingerprint: &Fingerprint) -> Finished {
+        let completion = self.guard.decide_completion(answer);
+        match self.guard.complete(completion).await {
+            Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, _)) => Finished::Accepted,
+            Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
+                match Box::pin(self.guard.accepted_answer(fingerprint)).await {
+                    Some(answer) => Finished::Superseded(answer),
+                    None => Finished::LeaseLost,
+                }
+            }
+            Err(error) => Finished::Unrecorded(error),
+        }
     }
 }
 
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation")
-            .field("key", &self.attempt.ownership().key)
-            .field("attempt", &self.attempt)
+            .field("key", &self.guard.run().key)
+            .field("attempt", &self.guard.attempt)
             .finish_non_exhaustive()
     }
 }
@@ -138,7 +171,7 @@ pub(crate) enum Finished {
     Accepted,
     /// The key was lost, and another attempt's answer was accepted.
     Superseded(Answer),
-    /// The key was lost, and nothing has been accepted yet.
+    /// The key was lost, and no accepted answer was found.
     LeaseLost,
     /// The store did not acknowledge.
     Unrecorded(StoreError),
@@ -159,102 +192,103 @@ pub(crate) struct Grant {
 ///
 /// INV-1: `unsettled` is always what has to be done if the guard is dropped now. It is decided before anything is
 /// sent, and cleared only when that was acknowledged or given up.
+/// INV-2: a run whose key is to be released or abandoned has lost it, for its own handler too, before that is sent;
+/// and is no longer renewed.
 struct Guard {
-    shared: Arc<Shared>,
-    run: Arc<Ownership>,
+    active: Active,
+    attempt: Attempt,
     runtime: Option<Handle>,
     ticket: Option<Ticket>,
     unsettled: Option<Settlement>,
-    lead: Option<Lead>,
-    active: Option<Active>,
-}
-
-impl Reservation {
-    /// Takes charge of a granted key: from here on it is renewed, and settled even if the caller goes away.
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        key: &Key,
-        grant: Grant,
-        runtime: Option<Handle>,
-        lead: Option<Lead>,
-        active: Active,
-    ) -> Self {
-        let lease = Lease::granted(grant.sent_at, grant.lease_left);
-        if let Some(lead) = &lead {
-            lead.busy_until(lease.ends());
-        }
-        let run = Arc::new(Ownership {
-            key: key.clone(),
-            owner: grant.owner,
-            fence: grant.fence,
-            number: grant.attempt,
-            lease: Some(lease),
-        });
-        if run.number > 1 {
-            observe::takeover(&run);
-        }
-        let ticket = runtime
-            .as_ref()
-            .map(|runtime| shared.heartbeat.register(runtime, Arc::clone(&run), grant.sent_at));
-        let guard = Guard {
-            shared: Arc::clone(shared),
-            run: Arc::clone(&run),
-            runtime,
-            ticket,
-            unsettled: Some(Settlement::Abandon),
-            lead,
-            active: Some(active),
-        };
-        Self { attempt: Attempt::new(run), guard }
-    }
+    /// Boxed: most runs have none, and the guard is moved about.
+    lead: Option<Box<Lead>>,
 }
 
 impl Guard {
-    /// Sends a settlement and waits for its acknowledgement.
-    ///
-    /// A release or an abandon that is not acknowledged in time goes on in the background when the guard is dropped;
-    /// a completion has had its time then.
-    async fn settle(&mut self, settlement: Settlement) -> Result<Settled, StoreError> {
-        let policy = &self.shared.policy;
-        let (within, is_completion) = match settlement {
-            Settlement::Complete(_) => (policy.complete_timeout, true),
-            Settlement::Release | Settlement::Abandon => (policy.reserve_timeout, false),
-        };
-        let settlement = self.unsettled.insert(settlement);
-        let result = settlement.send(&*self.shared.store, &self.run, within).await;
-        if let (Err(error), true) = (&result, is_completion) {
-            observe::unrecorded(&self.run, error);
+    fn shared(&self) -> &Shared {
+        self.active.shared()
+    }
+
+    fn run(&self) -> &Ownership {
+        self.attempt.ownership()
+    }
+
+    /// Decides how the run ends.
+    fn decide(&mut self, settlement: Settlement) {
+        self.run().decide();
+        if matches!(settlement, Settlement::Surrender(_)) {
+            self.stop_renewing();
+            self.run().lose();
         }
-        if result.is_ok() || is_completion {
-            self.unsettled = None;
+        self.unsettled = Some(settlement);
+    }
+
+    fn decide_completion(&mut self, answer: Answer) -> Completion {
+        let completion = Completion::new(answer, self.shared().policy.retention);
+        self.decide(Settlement::Complete(completion.clone()));
+        completion
+    }
+
+    /// Sends the completion that was decided. When its time is up, it is given up.
+    async fn complete(&mut self, completion: Completion) -> Result<(CompleteOutcome, Answer), StoreError> {
+        let shared = self.active.shared();
+        let within = shared.policy.complete_timeout;
+        let result = settlement::complete(&*shared.store, self.attempt.ownership(), completion, within).await;
+        self.unsettled = None;
+        self.stop_renewing();
+        match &result {
+            Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, answer)) => {
+                if let Some(lead) = self.lead.take() {
+                    lead.land(Verdict::Answered(answer.clone()));
+                }
+            }
+            Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
+                observe::lease_lost(self.attempt.ownership());
+                self.run().lose();
+            }
+            Err(error) => observe::unrecorded(self.attempt.ownership(), error),
         }
-        self.leave(&result);
+        // Without an answer, one of the waiters takes the lead and asks the store.
+        self.lead = None;
         result
     }
 
-    /// Ends the renewal, and lets the waiters go on.
-    fn leave(&mut self, result: &Result<Settled, StoreError>) {
-        if let Some(ticket) = self.ticket.take() {
-            self.shared.heartbeat.remove(ticket);
+    /// Sends the release that was decided. When the caller's time is up, it goes on in the background.
+    async fn release(&mut self) -> Result<ReleaseOutcome, StoreError> {
+        let shared = self.active.shared();
+        let within = shared.policy.reserve_timeout;
+        let result =
+            settlement::release(&*shared.store, self.attempt.ownership(), within, Resend::Transient).await;
+        if result.is_ok() {
+            self.unsettled = None;
         }
-        match (result, self.lead.take()) {
-            (
-                Ok(Settled::Completed {
-                    outcome: CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted,
-                    answer,
-                }),
-                Some(lead),
-            ) => lead.land(Verdict::Answered(answer.clone())),
-            // Without an answer, one of the waiters takes the lead and asks the store.
-            (_, lead) => drop(lead),
+        self.lead = None;
+        result
+    }
+
+    /// Sends the abandon that was decided. When the caller's time is up, it goes on in the background.
+    async fn abandon(&mut self) -> Result<AbandonOutcome, StoreError> {
+        let shared = self.active.shared();
+        let within = shared.policy.reserve_timeout;
+        let result =
+            settlement::abandon(&*shared.store, self.attempt.ownership(), within, Resend::Transient).await;
+        if result.is_ok() {
+            self.unsettled = None;
+        }
+        self.lead = None;
+        result
+    }
+
+    fn stop_renewing(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared().heartbeat.remove(ticket);
         }
     }
 
     /// The answer that the store holds for this request, if a run of it was accepted.
     async fn accepted_answer(&self, fingerprint: &Fingerprint) -> Option<Answer> {
-        let shared = &self.shared;
-        observe::lease_lost(&self.run);
-        let send = || shared.store.get(&self.run.key);
+        let shared = self.shared();
+        let send = || shared.store.get(&self.run().key);
         let view =
             call(Operation::Get, shared.policy.reserve_timeout, Resend::Transient, send).await.ok()??;
         match view.state {
@@ -266,24 +300,29 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(settlement) = self.unsettled.take() else { return };
-        // Everything that is needed moves into the task, which therefore never meets this branch again.
+        let Some(settlement) = self.unsettled.take() else {
+            self.stop_renewing();
+            return;
+        };
+        self.decide(settlement.clone());
+        self.unsettled = None;
+        // Everything that is left to do moves into the task. It is settled as far as this code is concerned, whatever
+        // becomes of the task; its ticket goes with it, and is given back by the branch above.
         let mut rest = Self {
-            shared: Arc::clone(&self.shared),
-            run: Arc::clone(&self.run),
+            active: Active::count(self.active.shared()),
+            attempt: self.attempt.clone(),
             runtime: None,
             ticket: self.ticket.take(),
             unsettled: None,
             lead: self.lead.take(),
-            active: self.active.take(),
         };
         let background = async move {
-            let within = rest.shared.policy.complete_timeout;
-            let result = settlement.send(&*rest.shared.store, &rest.run, within).await;
-            if let Err(error) = &result {
-                observe::unsettled(&rest.run, settlement.operation(), error);
+            match settlement {
+                Settlement::Complete(completion) => drop(rest.complete(completion).await),
+                Settlement::Surrender(how) => {
+                    settlement::surrender_in_background(rest.shared(), rest.run(), how).await;
+                }
             }
-            rest.leave(&result);
         };
         match &self.runtime {
             Some(runtime) => drop(runtime.spawn(background)),

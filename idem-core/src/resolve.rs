@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use crate::admission::{Caller, Reserved};
 use crate::call::{Resend, call};
+use crate::flight::Verdict;
+use crate::reservation::Reservation;
+use crate::settlement::Surrender;
+use crate::shutdown::Activity;
 use crate::{
-    Answer, CompleteOutcome, Completion, Engine, Key, Operation, OwnerToken, ReleaseOutcome, Reserve,
-    ReserveOutcome, Response, StateView, StoreError,
+    Answer, CompleteOutcome, Engine, ExpiredLeasePolicy, Key, Operation, ReleaseOutcome, Response, StateView,
+    StoreError,
 };
 
 /// What an operator found out about a run of unknown outcome.
@@ -18,6 +23,7 @@ pub enum Resolution {
 }
 
 /// How [`Engine::resolve`] ended.
+#[must_use = "it says whether the key is resolved"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResolveOutcome {
     /// The key is resolved.
@@ -31,7 +37,10 @@ pub enum ResolveOutcome {
     },
     /// It was completed; the answer is kept.
     AlreadyCompleted,
-    /// Somebody took the key over at the same time, and changed it first. Look again.
+    /// The key is resolved as completed, but the store called the response too large: duplicates are told that it was
+    /// not kept.
+    NotKept,
+    /// The record went away, or somebody took the key over, at the same time. Look again.
     Lost,
 }
 
@@ -40,13 +49,13 @@ impl Engine {
     /// [`LeaseExpired`](crate::Outcome::LeaseExpired).
     ///
     /// The operator takes the key over as a further attempt and settles it in its own name, so every rule about tokens
-    /// and fences holds for it too: a late completion of the old owner is refused.
+    /// and fences holds for it too: a late completion of the old owner is refused. If this fails halfway, the key is
+    /// left as an abandoned run leaves it, and can be resolved again.
     pub async fn resolve(&self, key: &Key, resolution: Resolution) -> Result<ResolveOutcome, StoreError> {
         let shared = self.shared();
-        let (store, policy) = (&shared.store, &shared.policy);
-        let within = policy.reserve_timeout;
-
-        let view = call(Operation::Get, within, Resend::Transient, || store.get(key)).await?;
+        let active = Activity::enter(shared)?;
+        let within = shared.policy.reserve_timeout;
+        let view = call(Operation::Get, within, Resend::Transient, || shared.store.get(key)).await?;
         let Some(view) = view else { return Ok(ResolveOutcome::NotFound) };
         match view.state {
             StateView::Completed { .. } => return Ok(ResolveOutcome::AlreadyCompleted),
@@ -56,42 +65,34 @@ impl Engine {
             StateView::InFlight { .. } => {}
         }
 
-        let owner = OwnerToken::random();
-        let request = Reserve::new(owner, view.fingerprint, policy.lease).record_ttl(policy.record_ttl);
-        let reserved =
-            call(Operation::Reserve, within, Resend::Unknown, || store.reserve(key, request.clone())).await?;
-        match reserved {
-            ReserveOutcome::Reserved { .. } => {}
-            ReserveOutcome::InFlight { lease_left, .. } => {
-                return Ok(ResolveOutcome::StillRunning { lease_left });
-            }
-            ReserveOutcome::Completed { .. } => return Ok(ResolveOutcome::AlreadyCompleted),
-            ReserveOutcome::Stale
-            | ReserveOutcome::LeaseExpired { .. }
-            | ReserveOutcome::FingerprintMismatch => return Ok(ResolveOutcome::Lost),
+        let operator = Caller {
+            expired_lease: ExpiredLeasePolicy::TakeOver,
+            when_given_up: Surrender::Abandon,
+            ..Caller::new(shared, key, &view.fingerprint)
+        };
+        let grant = match operator.reserve().await? {
+            Reserved::Granted(grant) => grant,
+            Reserved::InFlight { lease_left } => return Ok(ResolveOutcome::StillRunning { lease_left }),
+            Reserved::Decided(Verdict::Answered(_)) => return Ok(ResolveOutcome::AlreadyCompleted),
+            Reserved::Decided(_) => return Ok(ResolveOutcome::Lost),
+        };
+        let is_takeover = grant.attempt > view.attempt;
+        let reservation = Reservation::new(key, grant, operator.runtime.clone(), None, active);
+        if !is_takeover {
+            // The record went away between the look and the reservation, and this one is of the operator's own making.
+            return reservation.release().await.map(|_| ResolveOutcome::Lost);
         }
 
-        match resolution {
-            Resolution::Complete(response) => {
-                let completion = Completion::new(Answer::Response(response), policy.retention);
-                let send = || store.complete(key, owner, completion.clone());
-                let outcome =
-                    call(Operation::Complete, policy.complete_timeout, Resend::Transient, send).await?;
-                Ok(match outcome {
-                    CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted => {
-                        ResolveOutcome::Resolved
-                    }
-                    CompleteOutcome::ResponseConflict | CompleteOutcome::Lost => ResolveOutcome::Lost,
-                })
-            }
-            Resolution::Release => {
-                let send = || store.release(key, owner);
-                let outcome = call(Operation::Release, within, Resend::Transient, send).await?;
-                Ok(match outcome {
-                    ReleaseOutcome::Released | ReleaseOutcome::AlreadyReleased => ResolveOutcome::Resolved,
-                    ReleaseOutcome::AlreadyCompleted | ReleaseOutcome::Lost => ResolveOutcome::Lost,
-                })
-            }
-        }
+        Ok(match resolution {
+            Resolution::Complete(response) => match reservation.complete_as(response.into()).await? {
+                (CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _) => ResolveOutcome::Lost,
+                (_, Answer::NotKept) => ResolveOutcome::NotKept,
+                (_, Answer::Response(_)) => ResolveOutcome::Resolved,
+            },
+            Resolution::Release => match reservation.release().await? {
+                ReleaseOutcome::Released | ReleaseOutcome::AlreadyReleased => ResolveOutcome::Resolved,
+                ReleaseOutcome::AlreadyCompleted | ReleaseOutcome::Lost => ResolveOutcome::Lost,
+            },
+        })
     }
 }

@@ -1,9 +1,10 @@
-//! [`Settlement`]: how a run ends at the store, and the sending of it.
+//! How a run ends at the store: [`Settlement`], and the sending of each.
 
 use std::time::Duration;
 
 use crate::attempt::Ownership;
 use crate::call::{Resend, call};
+use crate::engine::Shared;
 use crate::{
     AbandonOutcome, Answer, CompleteOutcome, Completion, Operation, ReleaseOutcome, ReservationStore,
     StoreError, StoreErrorKind, observe,
@@ -14,74 +15,73 @@ use crate::{
 pub(crate) enum Settlement {
     /// The run has an answer.
     Complete(Completion),
+    /// It has none.
+    Surrender(Surrender),
+}
+
+/// How a key is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surrender {
     /// Nothing happened.
     Release,
     /// Nobody knows what happened.
     Abandon,
 }
 
-/// How the store answered a settlement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// A completion was answered; `answer` is what was sent, `NotKept` if the store had no room for the response.
-    Completed {
-        outcome: CompleteOutcome,
-        answer: Answer,
-    },
-    Released(ReleaseOutcome),
-    Abandoned(AbandonOutcome),
-}
-
-impl Settlement {
-    pub(crate) fn operation(&self) -> Operation {
-        match self {
-            Self::Complete(_) => Operation::Complete,
-            Self::Release => Operation::Release,
-            Self::Abandon => Operation::Abandon,
-        }
-    }
-
-    /// Sends the settlement, again and again with the same token, until it is acknowledged or `within` has passed.
-    ///
-    /// An answer that the store refuses as too large is recorded as [`Answer::NotKept`] instead: the handler ran, and
-    /// the worst thing to do would be to leave that unrecorded.
-    pub(crate) async fn send(
-        &self,
-        store: &dyn ReservationStore,
-        run: &Ownership,
-        within: Duration,
-    ) -> Result<Settled, StoreError> {
-        let operation = self.operation();
-        match self {
-            Self::Complete(completion) => match complete(store, run, completion, within).await {
-                Err(error)
-                    if error.kind == StoreErrorKind::TooLarge && completion.answer != Answer::NotKept =>
-                {
-                    observe::not_kept(run, &error);
-                    let not_kept = Completion::new(Answer::NotKept, completion.retention);
-                    complete(store, run, &not_kept, within).await
-                }
-                decided => decided,
-            },
-            Self::Release => {
-                let send = || store.release(&run.key, run.owner);
-                call(operation, within, Resend::Transient, send).await.map(Settled::Released)
-            }
-            Self::Abandon => {
-                let send = || store.abandon(&run.key, run.owner);
-                call(operation, within, Resend::Transient, send).await.map(Settled::Abandoned)
-            }
-        }
-    }
-}
-
-async fn complete(
+/// Completes the run. Sent again and again with the same token until it is acknowledged or `within` has passed.
+///
+/// An answer that the store refuses as too large is recorded as [`Answer::NotKept`] instead: the handler ran, and the
+/// worst thing to do would be to leave that unrecorded. The answer that was recorded is given beside the outcome.
+pub(crate) async fn complete(
     store: &dyn ReservationStore,
     run: &Ownership,
-    completion: &Completion,
+    mut completion: Completion,
     within: Duration,
-) -> Result<Settled, StoreError> {
-    let send = || store.complete(&run.key, run.owner, completion.clone());
-    let outcome = call(Operation::Complete, within, Resend::Transient, send).await?;
-    Ok(Settled::Completed { outcome, answer: completion.answer.clone() })
+) -> Result<(CompleteOutcome, Answer), StoreError> {
+    loop {
+        let send = || store.complete(&run.key, run.owner, completion.clone());
+        match call(Operation::Complete, within, Resend::Transient, send).await {
+            Ok(outcome) => return Ok((outcome, completion.answer)),
+            Err(error) if error.kind == StoreErrorKind::TooLarge && completion.answer != Answer::NotKept => {
+                observe::not_kept(run, &error);
+                completion.answer = Answer::NotKept;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Releases the run. Sent again until it is acknowledged or `within` has passed.
+pub(crate) async fn release(
+    store: &dyn ReservationStore,
+    run: &Ownership,
+    within: Duration,
+    resend: Resend,
+) -> Result<ReleaseOutcome, StoreError> {
+    let send = || store.release(&run.key, run.owner);
+    call(Operation::Release, within, resend, send).await
+}
+
+/// Abandons the run. Sent again until it is acknowledged or `within` has passed.
+pub(crate) async fn abandon(
+    store: &dyn ReservationStore,
+    run: &Ownership,
+    within: Duration,
+    resend: Resend,
+) -> Result<AbandonOutcome, StoreError> {
+    let send = || store.abandon(&run.key, run.owner);
+    call(Operation::Abandon, within, resend, send).await
+}
+
+/// Gives the key up while nobody waits for it: patiently, and for at most a lease, beyond which there is nothing left
+/// to give up.
+pub(crate) async fn surrender_in_background(shared: &Shared, run: &Ownership, how: Surrender) {
+    let (store, within, resend) = (&*shared.store, shared.policy.lease, Resend::InBackground);
+    let result = match how {
+        Surrender::Release => release(store, run, within, resend).await.map(drop),
+        Surrender::Abandon => abandon(store, run, within, resend).await.map(drop),
+    };
+    if let Err(error) = result {
+        observe::unsettled(run, &error);
+    }
 }

@@ -35,11 +35,12 @@ use crate::{
     StoreErrorKind, Timestamp,
 };
 
-/// How long a tombstone stays at the least: longer than any reservation can plausibly be on its way.
+/// How long a tombstone stays at the least: longer than any reservation can plausibly be on its way. One for a key that
+/// was absent stays for just this, since no lease is known.
 pub const MIN_TOMBSTONE: Duration = Duration::from_secs(5 * 60);
 
 /// The record to write, or `None` to keep what is there.
-pub type Write = Option<Record>;
+pub type Change = Option<Record>;
 
 /// [`ReservationStore::reserve`](crate::ReservationStore::reserve).
 ///
@@ -48,7 +49,7 @@ pub fn reserve(
     found: Option<&Record>,
     request: &Reserve,
     now: Timestamp,
-) -> Result<(ReserveOutcome, Write), StoreError> {
+) -> Result<(ReserveOutcome, Change), StoreError> {
     let previous_fence = found.map(|record| record.fence);
     let Some(record) = unexpired(found, now) else {
         return grant(request, 1, previous_fence, now);
@@ -93,7 +94,7 @@ pub fn complete(
     owner: OwnerToken,
     completion: Completion,
     now: Timestamp,
-) -> (CompleteOutcome, Write) {
+) -> (CompleteOutcome, Change) {
     let Some(record) = owned(found, owner, now) else {
         return (CompleteOutcome::Lost, None);
     };
@@ -121,7 +122,7 @@ pub fn release(
     found: Option<&Record>,
     owner: OwnerToken,
     now: Timestamp,
-) -> Result<(ReleaseOutcome, Write), StoreError> {
+) -> Result<(ReleaseOutcome, Change), StoreError> {
     let Some(record) = unexpired(found, now) else {
         let fence = next_fence(Operation::Release, found.map(|record| record.fence), now)?;
         let tombstone = tombstone(owner, fence, 1, MIN_TOMBSTONE.into(), now);
@@ -145,7 +146,7 @@ pub fn release(
 }
 
 /// [`ReservationStore::abandon`](crate::ReservationStore::abandon).
-pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (AbandonOutcome, Write) {
+pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (AbandonOutcome, Change) {
     let Some(record) = owned(found, owner, now) else {
         return (AbandonOutcome::Lost, None);
     };
@@ -172,7 +173,7 @@ pub fn renew(
     owner: OwnerToken,
     lease: Duration,
     now: Timestamp,
-) -> (RenewOutcome, Write) {
+) -> (RenewOutcome, Change) {
     let Some(record) = owned(found, owner, now) else {
         return (RenewOutcome::Lost, None);
     };
@@ -202,7 +203,7 @@ fn grant(
     attempt: u32,
     previous_fence: Option<FencingToken>,
     now: Timestamp,
-) -> Result<(ReserveOutcome, Write), StoreError> {
+) -> Result<(ReserveOutcome, Change), StoreError> {
     let fence = next_fence(Operation::Reserve, previous_fence, now)?;
     let (lease, record_ttl) = (Span::from(request.lease), Span::from(request.record_ttl));
     let lease_until = now.after(lease);

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use idem_core::transition::{self, MIN_TOMBSTONE, Write};
+use idem_core::transition::{self, Change, MIN_TOMBSTONE};
 use idem_core::{
     AbandonOutcome, Answer, CompleteOutcome, Completion, ExpiredLeasePolicy, FencingToken, Fingerprint,
     OwnerToken, Record, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome, Response, State, StateView,
@@ -41,11 +41,11 @@ fn ask_for(owner: OwnerToken, lease: Duration) -> Reserve {
     Reserve::new(owner, payload(), lease).record_ttl(TTL)
 }
 
-fn reserve(found: Option<&Record>, request: &Reserve, now: Timestamp) -> (ReserveOutcome, Write) {
+fn reserve(found: Option<&Record>, request: &Reserve, now: Timestamp) -> (ReserveOutcome, Change) {
     transition::reserve(found, request, now).unwrap()
 }
 
-fn release(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (ReleaseOutcome, Write) {
+fn release(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (ReleaseOutcome, Change) {
     transition::release(found, owner, now).unwrap()
 }
 
@@ -256,7 +256,7 @@ mod reserving {
 mod completing {
     use super::*;
 
-    fn complete(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (CompleteOutcome, Write) {
+    fn complete(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (CompleteOutcome, Change) {
         transition::complete(found, owner, answer("done"), now)
     }
 

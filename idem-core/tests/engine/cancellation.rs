@@ -1,26 +1,17 @@
 //! Futures that are dropped, and handlers that panic.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use idem_core::{Attempt, Engine, ExecuteError, Operation, Outcome, ReservationStore, StateView};
+use idem_core::{
+    Attempt, Codec, ExecuteError, Operation, Outcome, ReservationStore, Response, StateView, StoreErrorKind,
+};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Fault, LEASE, TestStore, engine, fingerprint, key};
-
-async fn attempt_number(engine: &Engine) -> Outcome<u32> {
-    let handler = async |attempt: Attempt| Ok::<_, String>(attempt.number);
-    engine.execute(&key(), &fingerprint(), handler).await.unwrap()
-}
-
-/// Waits until the store was asked, without letting time pass.
-async fn until_called(store: &TestStore, operation: Operation, times: usize) {
-    while store.calls(operation) < times {
-        tokio::task::yield_now().await;
-    }
-    tokio::task::yield_now().await;
-}
+use crate::support::{
+    Fault, LEASE, TestStore, attempt_number, engine, fingerprint, granted, key, until_called,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_abandons_the_key_before_it_goes_on_in_its_caller() {
@@ -141,7 +132,7 @@ async fn a_detached_handler_gives_its_value_its_error_and_its_panic_to_its_calle
 #[tokio::test(start_paused = true)]
 async fn an_abandon_that_fails_is_tried_again_in_the_background() {
     let store = TestStore::new();
-    store.fail_next(Operation::Abandon, Fault::Refused(idem_core::StoreErrorKind::Unavailable));
+    store.fail_next(Operation::Abandon, Fault::Refused(StoreErrorKind::Unavailable));
     store.fail_next(Operation::Abandon, Fault::ReplyLost);
     let engine = engine(&store);
     drop(engine.reserve(&key(), &fingerprint()).await.unwrap());
@@ -177,4 +168,76 @@ async fn a_handler_that_returned_is_completed_even_if_its_lease_is_over() {
     assert!(matches!(outcome.unwrap(), Outcome::Executed(7)));
     let view = store.get(&key()).await.unwrap().unwrap();
     assert!(matches!(view.state, StateView::Completed { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_of_the_attempt_learns_that_its_run_was_dropped_before_another_runs() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let kept = Mutex::new(None);
+    let handler = async |attempt: Attempt| {
+        *kept.lock().unwrap() = Some(attempt);
+        std::future::pending::<()>().await;
+        Ok::<u32, String>(1)
+    };
+    let dropped = timeout(Duration::from_secs(1), engine.execute(&key(), &fingerprint(), handler)).await;
+    assert!(dropped.is_err());
+    let kept = kept.lock().unwrap().take().expect("the handler has run");
+    assert!(kept.is_lost());
+    until_called(&store, Operation::Abandon, 1).await;
+    assert!(matches!(attempt_number(&engine).await, Outcome::Executed(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_is_dropped_before_its_first_poll_still_lands() {
+    let seven = Response { format: Codec::Json.format(0), body: "7".into() };
+
+    let store = TestStore::new();
+    drop(granted(&engine(&store), &key()).await.complete(seven));
+    until_called(&store, Operation::Complete, 1).await;
+    assert!(matches!(attempt_number(&engine(&store)).await, Outcome::Replayed(7)));
+
+    let store = TestStore::new();
+    drop(granted(&engine(&store), &key()).await.release());
+    until_called(&store, Operation::Release, 1).await;
+    assert!(matches!(attempt_number(&engine(&store)).await, Outcome::Executed(1)));
+
+    let store = TestStore::new();
+    drop(granted(&engine(&store), &key()).await.abandon());
+    until_called(&store, Operation::Abandon, 1).await;
+    assert!(matches!(attempt_number(&engine(&store)).await, Outcome::Executed(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_while_it_abandons_keeps_the_key_for_one_lease_and_no_longer() {
+    let store = TestStore::new();
+    store.fail_all(Operation::Abandon, Fault::Panic);
+    let engine = engine(&store);
+    drop(granted(&engine, &key()).await);
+    until_called(&store, Operation::Abandon, 1).await;
+    assert!(matches!(attempt_number(&engine).await, Outcome::InFlight { .. }));
+    sleep(LEASE).await;
+    assert!(matches!(attempt_number(&engine).await, Outcome::Executed(2)));
+    assert_eq!(store.calls(Operation::Renew), 0);
+}
+
+#[test]
+fn a_detached_handler_whose_runtime_is_shut_down_is_a_panic_that_says_so() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let engine = engine(&TestStore::new());
+    let (started, has_started) = mpsc::channel();
+    let handle = runtime.handle().clone();
+    let caller = std::thread::spawn(move || {
+        let handler = async move |_| {
+            started.send(()).unwrap();
+            std::future::pending::<()>().await;
+            Ok::<u32, String>(1)
+        };
+        handle.block_on(engine.execute_detached(&key(), &fingerprint(), handler))
+    });
+    has_started.recv_timeout(Duration::from_secs(10)).unwrap();
+    runtime.shutdown_background();
+    let panic = caller.join().unwrap_err();
+    let message = panic.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("the runtime of a detached handler was shut down"), "{message}");
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::support::{LEASE, TestStore, engine, engine_with, fingerprint, key};
 use bytes::Bytes;
 use idem_core::{
-    CodecError, Engine, ExecuteError, ExpiredLeasePolicy, Fingerprint, HandlerErrorPolicy, Operation,
-    Outcome, ReservationStore, StateView,
+    Admission, CodecError, Engine, ExecuteError, ExpiredLeasePolicy, Fingerprint, HandlerErrorPolicy,
+    Operation, Outcome, Reservation, ReservationStore, Resolution, Response, StateView,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::{Instant, advance};
 
 #[test]
@@ -18,6 +18,30 @@ fn engines_and_attempts_may_go_anywhere() {
     fn anywhere<T: Clone + std::fmt::Debug + Send + Sync + 'static>() {}
     anywhere::<Engine>();
     anywhere::<idem_core::Attempt>();
+}
+
+#[test]
+fn every_future_may_go_to_another_thread_and_every_result_may_be_shared() {
+    fn sent(_: impl Send) {}
+    fn shared<T: Send + Sync>() {}
+    shared::<Reservation>();
+    shared::<Admission>();
+    shared::<Outcome<u32>>();
+    shared::<ExecuteError<String>>();
+
+    let engine = engine(&TestStore::new());
+    let (key, fingerprint) = (key(), fingerprint());
+    sent(engine.execute(&key, &fingerprint, async |_| Ok::<u32, String>(1)));
+    sent(engine.execute_detached(&key, &fingerprint, async |_| Ok::<u32, String>(1)));
+    sent(engine.execute_bytes(&key, &fingerprint, async |_| Ok::<_, String>(Bytes::new())));
+    sent(engine.reserve(&key, &fingerprint));
+    sent(engine.resolve(&key, Resolution::Release));
+    sent(engine.shutdown(Duration::from_secs(1)));
+    // It is for the compiler to check; there is no reservation to call them with.
+    let _ = |reservation: Reservation| sent(reservation.complete(Response::bytes("done")));
+    let _ = |reservation: Reservation| sent(reservation.release());
+    let _ = |reservation: Reservation| sent(reservation.abandon());
+    let _ = |reservation: &Reservation| sent(reservation.renew());
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +151,33 @@ async fn a_value_that_cannot_be_encoded_is_an_error_and_its_duplicates_do_not_ru
     assert!(matches!(error, ExecuteError::Codec(CodecError::Encode(_))));
     let again = engine.execute(&key(), &fingerprint(), handler).await;
     assert!(matches!(again.unwrap(), Outcome::NotKept));
+}
+
+/// A value whose encoding panics.
+struct Unspeakable;
+
+impl Serialize for Unspeakable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("no words for it")
+    }
+}
+
+impl<'de> Deserialize<'de> for Unspeakable {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_encoding_panics_is_recorded_as_not_kept_before_the_panic_goes_on() {
+    let engine = engine(&TestStore::new());
+    let panicking = engine.clone();
+    let handler = async |_| Ok::<_, String>(Unspeakable);
+    let task =
+        tokio::spawn(async move { panicking.execute(&key(), &fingerprint(), handler).await.map(drop) });
+    let panic = task.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"no words for it"));
+    assert!(matches!(pay(&engine).await.unwrap(), Outcome::NotKept));
 }
 
 #[tokio::test(start_paused = true)]

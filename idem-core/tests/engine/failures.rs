@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use idem_core::{
-    Attempt, Completion, Engine, ExecuteError, FencingToken, Operation, Outcome, ReservationStore, Response,
-    StoreErrorKind, StoreFailurePolicy,
+    Attempt, Completion, Effect, Engine, ExecuteError, FencingToken, Operation, Outcome, ReservationStore,
+    Response, StoreErrorKind, StoreFailurePolicy,
 };
 use tokio::time::{Instant, sleep};
 
@@ -58,6 +58,21 @@ async fn a_lost_reply_to_a_reservation_is_asked_for_again_and_the_handler_runs_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reservation_that_is_refused_after_a_lost_reply_is_asked_for_again_and_the_handler_runs_once() {
+    let store = TestStore::new();
+    store.fail_next(Operation::Reserve, Fault::ReplyLost);
+    store.fail_next(Operation::Reserve, Fault::Refused(StoreErrorKind::Unavailable));
+    let mut runs = 0;
+    let handler = async |attempt: Attempt| {
+        runs += 1;
+        Ok::<_, String>(attempt.number)
+    };
+    let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();
+    assert!(matches!(outcome, Outcome::Executed(1)), "{outcome:?}");
+    assert_eq!((store.calls(Operation::Reserve), runs), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn fail_open_runs_without_protection_and_says_so_to_all() {
     for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Timeout] {
         let store = TestStore::new();
@@ -86,9 +101,14 @@ async fn fail_open_returns_the_handlers_error_untouched() {
 async fn fail_open_never_covers_what_a_store_that_answers_says() {
     use StoreErrorKind::{Corrupt, Full, Incompatible, Internal, Misconfigured, TooLarge};
     for kind in [Corrupt, Incompatible, Misconfigured, Full, TooLarge, Internal] {
-        let store = TestStore::new();
-        store.fail_all(Operation::Reserve, Fault::Refused(kind));
-        assert_eq!(must_not_run(&fail_open(&store)).await.kind, kind);
+        for (fault, effect) in
+            [(Fault::Refused(kind), Effect::NotApplied), (Fault::Unclear(kind), Effect::Unknown)]
+        {
+            let store = TestStore::new();
+            store.fail_all(Operation::Reserve, fault);
+            let error = must_not_run(&fail_open(&store)).await;
+            assert_eq!((error.kind, error.effect), (kind, effect));
+        }
     }
 }
 
@@ -128,6 +148,16 @@ async fn a_completion_that_is_never_acknowledged_is_unrecorded_after_its_timeout
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_completion_that_may_have_landed_is_unrecorded_with_an_unknown_effect() {
+    let store = TestStore::new();
+    store.fail_next(Operation::Complete, Fault::ReplyLost);
+    store.fail_all(Operation::Complete, Fault::Refused(StoreErrorKind::Unavailable));
+    let outcome = run(&engine(&store)).await.unwrap();
+    let Outcome::Unrecorded { value: 1, error } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_the_store_calls_too_large_is_recorded_as_not_kept() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::Refused(StoreErrorKind::TooLarge));
@@ -142,7 +172,7 @@ async fn a_zombie_is_given_the_accepted_answer_and_its_own_value_goes_nowhere() 
     let handler = async |_| {
         let thief = other.steal(&key());
         let response = Response { format: idem_core::Codec::Json.format(0), body: "99".into() };
-        other.complete(&key(), thief, Completion::new(response, LEASE)).await.unwrap();
+        let _ = other.complete(&key(), thief, Completion::new(response, LEASE)).await.unwrap();
         Ok::<u32, String>(1)
     };
     let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();
@@ -156,7 +186,7 @@ async fn a_zombie_whose_successor_kept_no_answer_is_told_that() {
     let handler = async |_| {
         let thief = other.steal(&key());
         let completion = Completion::new(idem_core::Answer::NotKept, LEASE);
-        other.complete(&key(), thief, completion).await.unwrap();
+        let _ = other.complete(&key(), thief, completion).await.unwrap();
         Ok::<u32, String>(1)
     };
     let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use idem_core::{
-    Admission, Attempt, Key, Operation, Outcome, RenewOutcome, ReservationStore, StateView, StoreErrorKind,
+    Attempt, Key, Operation, Outcome, RenewOutcome, ReservationStore, StateView, StoreErrorKind,
 };
 use tokio::time::{Instant, advance, sleep};
 
-use crate::support::{Fault, LEASE, TestStore, engine, engine_with, fingerprint, key};
+use crate::support::{Fault, LEASE, TestStore, engine, engine_with, fingerprint, granted, key};
 
 /// Lets the tasks that are due run.
 async fn settle() {
@@ -138,9 +138,7 @@ async fn many_live_reservations_are_renewed_each_in_its_time_by_one_driver() {
     let mut held = Vec::new();
     for i in 0..RESERVATIONS {
         let key = Key::new("scope", i.to_string()).unwrap();
-        let Admission::Granted(reservation) = engine.reserve(&key, &fingerprint()).await.unwrap() else {
-            panic!("the key is free");
-        };
+        let reservation = granted(&engine, &key).await;
         held.push((key, reservation));
     }
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -164,9 +162,7 @@ async fn many_live_reservations_are_renewed_each_in_its_time_by_one_driver() {
 async fn a_reservation_can_be_renewed_by_hand_and_says_whether_it_is_still_owned() {
     let store = TestStore::new();
     let engine = engine_with(&store, |settings| settings.heartbeat_at_most(Duration::from_secs(1)));
-    let Admission::Granted(reservation) = engine.reserve(&key(), &fingerprint()).await.unwrap() else {
-        panic!("the key is free");
-    };
+    let reservation = granted(&engine, &key()).await;
     advance(LEASE / 2).await;
     assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Renewed { lease_left: LEASE });
     store.steal(&key());
@@ -178,9 +174,7 @@ async fn a_reservation_can_be_renewed_by_hand_and_says_whether_it_is_still_owned
 async fn a_reservation_that_outlives_its_engine_is_still_renewed() {
     let store = TestStore::new();
     let engine = engine(&store);
-    let Admission::Granted(reservation) = engine.reserve(&key(), &fingerprint()).await.unwrap() else {
-        panic!("the key is free");
-    };
+    let reservation = granted(&engine, &key()).await;
     drop(engine);
     sleep(LEASE * 2).await;
     assert!(!reservation.attempt().is_lost());
@@ -216,4 +210,68 @@ fn an_engine_that_outlives_a_runtime_renews_in_the_next_one() {
         });
         assert_eq!(store.calls(Operation::Renew), round + 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_took_long_is_renewed_before_those_that_came_meanwhile() {
+    let store = TestStore::new();
+    let engine = engine_with(&store, |settings| settings.lease(Duration::from_secs(3)));
+    store.fail_next(Operation::Reserve, Fault::Slow(Duration::from_millis(2400)));
+    let (slow, slow_key) = (engine.clone(), Key::new("scope", "slow").unwrap());
+    let slow = tokio::spawn(async move { granted(&slow, &slow_key).await });
+    sleep(Duration::from_millis(2390)).await;
+    let _quick = granted(&engine, &key()).await;
+    let slow = slow.await.unwrap();
+    // Its lease counts from the sending: without a renewal it would be over by now.
+    sleep(Duration::from_millis(610)).await;
+    assert_eq!(store.calls(Operation::Renew), 1);
+    assert!(!slow.attempt().is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_over_when_it_was_granted_is_asked_for_again_before_the_handler_runs() {
+    let store = TestStore::new();
+    let engine = engine_with(&store, |settings| settings.lease(Duration::from_secs(1)));
+    store.fail_next(Operation::Reserve, Fault::Slow(Duration::from_secs(2)));
+    let handler = async |attempt: Attempt| Ok::<_, String>(attempt.is_lost());
+    let outcome = engine.execute(&key(), &fingerprint(), handler).await.unwrap();
+    assert!(matches!(outcome, Outcome::Executed(false)), "{outcome:?}");
+    assert_eq!(store.calls(Operation::Reserve), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_the_store_that_hangs_does_not_cost_the_rest_its_leases() {
+    let store = TestStore::new();
+    store.fail_scope("hangs", Operation::Renew, Fault::Stuck);
+    let engine = engine(&store);
+    let (mut hanging, mut healthy) = (Vec::new(), Vec::new());
+    for i in 0..500 {
+        hanging.push(granted(&engine, &Key::new("hangs", i.to_string()).unwrap()).await);
+        healthy.push(granted(&engine, &Key::new("works", i.to_string()).unwrap()).await);
+    }
+    sleep(LEASE + Duration::from_secs(1)).await;
+    assert!(hanging.iter().all(|reservation| reservation.attempt().is_lost()));
+    assert_eq!(healthy.iter().filter(|reservation| reservation.attempt().is_lost()).count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_panics_is_tried_again_too() {
+    let store = TestStore::new();
+    store.fail_next(Operation::Renew, Fault::Panic);
+    let reservation = granted(&engine(&store), &key()).await;
+    sleep(LEASE * 2).await;
+    assert!(!reservation.attempt().is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_stays_lost_when_the_store_is_back() {
+    let store = TestStore::new();
+    let reservation = granted(&engine(&store), &key()).await;
+    store.fail_all(Operation::Renew, Fault::Refused(StoreErrorKind::Unavailable));
+    reservation.attempt().lost().await;
+    let failed = store.calls(Operation::Renew);
+    store.heal();
+    sleep(Duration::from_secs(10)).await;
+    assert!(store.calls(Operation::Renew) > failed);
+    assert!(reservation.attempt().is_lost());
 }

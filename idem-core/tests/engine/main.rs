@@ -5,10 +5,12 @@
 mod cancellation;
 mod execute;
 mod failures;
+mod given_up;
 mod heartbeat;
 mod observe;
 mod reserve;
 mod resolve;
 mod shutdown;
+mod stores;
 mod support;
 mod waiting;

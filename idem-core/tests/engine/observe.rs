@@ -29,7 +29,7 @@ impl Visit for Fields<'_> {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("idem_core")
+        metadata.target() == "idem_core"
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

@@ -1,24 +1,19 @@
 //! The guard itself, for callers who need the steps.
 
-use idem_core::{
-    AbandonOutcome, Admission, CompleteOutcome, Engine, EngineBuilder, Fingerprint, InvalidPolicy,
-    MAX_DURATION, ReleaseOutcome, Reservation, Response,
-};
 use std::time::Duration;
 
-use crate::support::{TestStore, engine, fingerprint, key};
+use idem_core::{
+    AbandonOutcome, Admission, Attempt, CompleteOutcome, Engine, EngineBuilder, Fingerprint, InFlightPolicy,
+    InvalidPolicy, MAX_DURATION, Operation, Outcome, ReleaseOutcome, Response,
+};
+use tokio::time::{sleep, timeout};
 
-async fn granted(engine: &Engine) -> Reservation {
-    match engine.reserve(&key(), &fingerprint()).await.unwrap() {
-        Admission::Granted(reservation) => reservation,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::support::{Fault, TestStore, attempt_number, engine, fingerprint, granted, key};
 
 #[tokio::test(start_paused = true)]
 async fn completed_it_is_replayed() {
     let engine = engine(&TestStore::new());
-    let outcome = granted(&engine).await.complete(Response::bytes("done")).await.unwrap();
+    let outcome = granted(&engine, &key()).await.complete(Response::bytes("done")).await.unwrap();
     assert_eq!(outcome, CompleteOutcome::Completed);
     let again = engine.reserve(&key(), &fingerprint()).await.unwrap();
     assert!(matches!(again, Admission::Replayed(response) if response == Response::bytes("done")));
@@ -27,15 +22,15 @@ async fn completed_it_is_replayed() {
 #[tokio::test(start_paused = true)]
 async fn released_it_is_free_as_if_nothing_had_been() {
     let engine = engine(&TestStore::new());
-    assert_eq!(granted(&engine).await.release().await.unwrap(), ReleaseOutcome::Released);
-    assert_eq!(granted(&engine).await.attempt().number, 1);
+    assert_eq!(granted(&engine, &key()).await.release().await.unwrap(), ReleaseOutcome::Released);
+    assert_eq!(granted(&engine, &key()).await.attempt().number, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn abandoned_it_is_taken_over_at_once() {
     let engine = engine(&TestStore::new());
-    assert_eq!(granted(&engine).await.abandon().await.unwrap(), AbandonOutcome::Abandoned);
-    assert_eq!(granted(&engine).await.attempt().number, 2);
+    assert_eq!(granted(&engine, &key()).await.abandon().await.unwrap(), AbandonOutcome::Abandoned);
+    assert_eq!(granted(&engine, &key()).await.attempt().number, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,21 +38,21 @@ async fn a_zombie_is_told_that_it_lost_whatever_it_does() {
     let store = TestStore::new();
     let engine = engine(&store);
     for end in 0..3 {
-        let reservation = granted(&engine).await;
+        let reservation = granted(&engine, &key()).await;
         let thief = store.steal(&key());
         match end {
             0 => assert_eq!(reservation.complete(Response::bytes("x")).await.unwrap(), CompleteOutcome::Lost),
             1 => assert_eq!(reservation.release().await.unwrap(), ReleaseOutcome::Lost),
             _ => assert_eq!(reservation.abandon().await.unwrap(), AbandonOutcome::Lost),
         }
-        idem_core::ReservationStore::release(&store, &key(), thief).await.unwrap();
+        let _ = idem_core::ReservationStore::release(&store, &key(), thief).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_is_refused_is_told_why() {
     let engine = engine(&TestStore::new());
-    let held = granted(&engine).await;
+    let held = granted(&engine, &key()).await;
     let refused = engine.reserve(&key(), &fingerprint()).await.unwrap();
     assert!(matches!(refused, Admission::InFlight { .. }));
     let refused = engine.reserve(&key(), &Fingerprint::of(["another payload"])).await.unwrap();
@@ -68,10 +63,10 @@ async fn who_is_refused_is_told_why() {
 #[tokio::test(start_paused = true)]
 async fn fences_increase_and_the_downstream_key_stays() {
     let engine = engine(&TestStore::new());
-    let first = granted(&engine).await;
+    let first = granted(&engine, &key()).await;
     let (fence, downstream) = (first.attempt().fence, first.attempt().downstream_key());
-    first.abandon().await.unwrap();
-    let second = granted(&engine).await;
+    let _ = first.abandon().await.unwrap();
+    let second = granted(&engine, &key()).await;
     assert!(second.attempt().fence > fence);
     assert_eq!(second.attempt().downstream_key(), downstream);
 }
@@ -79,7 +74,7 @@ async fn fences_increase_and_the_downstream_key_stays() {
 #[tokio::test(start_paused = true)]
 async fn debug_shows_the_keys_digest_and_no_token() {
     let engine = engine(&TestStore::new());
-    let shown = format!("{:?}", granted(&engine).await);
+    let shown = format!("{:?}", granted(&engine, &key()).await);
     assert!(shown.contains(&key().digest().to_string()) && !shown.contains("owner"), "{shown}");
     assert!(format!("{engine:?}").starts_with("Engine { store: TestStore"));
 }
@@ -95,7 +90,7 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("heartbeat_at_most", EngineBuilder::heartbeat_at_most),
         ("reserve_timeout", EngineBuilder::reserve_timeout),
         ("complete_timeout", EngineBuilder::complete_timeout),
-        ("in_flight wait", |builder, at_most| builder.in_flight(idem_core::InFlightPolicy::Wait { at_most })),
+        ("in_flight wait", |builder, at_most| builder.in_flight(InFlightPolicy::Wait { at_most })),
     ];
     for (name, set) in settings {
         for wrong in [Duration::ZERO, MAX_DURATION + Duration::from_secs(1)] {
@@ -107,4 +102,32 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         }
         assert!(set(Engine::builder(TestStore::new()), MAX_DURATION).build().is_ok());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_settings_work() {
+    let store = TestStore::new();
+    store.fail_next(Operation::Complete, Fault::ReplyLost);
+    let engine = Engine::builder(store)
+        .lease(MAX_DURATION)
+        .retention(MAX_DURATION)
+        .record_ttl(MAX_DURATION)
+        .heartbeat_at_most(MAX_DURATION)
+        .reserve_timeout(MAX_DURATION)
+        .complete_timeout(MAX_DURATION)
+        .in_flight(InFlightPolicy::Wait { at_most: MAX_DURATION })
+        .build()
+        .unwrap();
+    let running = engine.clone();
+    let run = tokio::spawn(async move {
+        let handler = async |attempt: Attempt| {
+            assert!(timeout(Duration::from_secs(5), attempt.lost()).await.is_err());
+            sleep(MAX_DURATION / 2).await;
+            Ok::<_, String>(attempt.number)
+        };
+        running.execute(&key(), &fingerprint(), handler).await.unwrap()
+    });
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(attempt_number(&engine).await, Outcome::Replayed(1)));
+    assert!(matches!(run.await.unwrap(), Outcome::Executed(1)));
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use idem_core::{
-    Admission, CompleteOutcome, Completion, Engine, ExpiredLeasePolicy, ReservationStore, Resolution,
-    ResolveOutcome, Response,
+    Admission, CompleteOutcome, Completion, Effect, Engine, ExpiredLeasePolicy, Operation, ReservationStore,
+    Resolution, ResolveOutcome, Response, StoreErrorKind,
 };
-use tokio::time::advance;
+use tokio::time::{advance, sleep, timeout};
 
-use crate::support::{LEASE, TestStore, engine_with, fingerprint, key};
+use crate::support::{Fault, LEASE, TestStore, engine_with, fingerprint, granted, key};
 
 fn refusing(store: &TestStore) -> Engine {
     engine_with(store, |settings| settings.expired_lease(ExpiredLeasePolicy::Refuse))
@@ -59,7 +59,7 @@ async fn a_live_owner_is_left_alone() {
 async fn an_abandoned_key_can_be_resolved_at_once() {
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
-    store.abandon(&key(), owner).await.unwrap();
+    let _ = store.abandon(&key(), owner).await.unwrap();
     assert_eq!(refusing(&store).resolve(&key(), done()).await.unwrap(), ResolveOutcome::Resolved);
 }
 
@@ -68,11 +68,92 @@ async fn a_completed_key_keeps_its_answer_and_an_unknown_one_is_not_found() {
     let store = TestStore::new();
     let engine = refusing(&store);
     assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::NotFound);
-    let Admission::Granted(reservation) = engine.reserve(&key(), &fingerprint()).await.unwrap() else {
-        panic!("the key is free");
-    };
-    reservation.complete(Response::bytes("first")).await.unwrap();
+    let _ = granted(&engine, &key()).await.complete(Response::bytes("first")).await.unwrap();
     assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::AlreadyCompleted);
     let replayed = engine.reserve(&key(), &fingerprint()).await.unwrap();
     assert!(matches!(replayed, Admission::Replayed(response) if response == Response::bytes("first")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_store_calls_too_large_resolves_the_key_as_not_kept() {
+    let store = TestStore::new();
+    let engine = refusing(&store);
+    store.reserved_elsewhere(&key()).await;
+    advance(LEASE).await;
+    store.fail_next(Operation::Complete, Fault::Refused(StoreErrorKind::TooLarge));
+    assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::NotKept);
+    assert!(matches!(engine.reserve(&key(), &fingerprint()).await.unwrap(), Admission::NotKept));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completion_that_fails_leaves_the_key_blocked_and_to_be_resolved_again() {
+    let store = TestStore::new();
+    let engine = refusing(&store);
+    store.reserved_elsewhere(&key()).await;
+    advance(LEASE).await;
+    store.fail_all(Operation::Complete, Fault::Refused(StoreErrorKind::Unavailable));
+    let error = engine.resolve(&key(), done()).await.unwrap_err();
+    assert_eq!((error.kind, error.operation), (StoreErrorKind::Unavailable, Operation::Complete));
+
+    store.heal();
+    sleep(LEASE).await;
+    let blocked = engine.reserve(&key(), &fingerprint()).await.unwrap();
+    assert!(matches!(blocked, Admission::LeaseExpired { attempt: 2 }), "{blocked:?}");
+    assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::Resolved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_while_it_completes_it_goes_on_and_if_that_fails_the_key_can_be_resolved_again() {
+    for is_back in [true, false] {
+        let store = TestStore::new();
+        let engine = refusing(&store);
+        store.reserved_elsewhere(&key()).await;
+        advance(LEASE).await;
+        store.fail_all(Operation::Complete, Fault::Stuck);
+        let dropped = timeout(Duration::from_secs(1), engine.resolve(&key(), done())).await;
+        assert!(dropped.is_err());
+        if is_back {
+            store.heal();
+        }
+        // A completion is tried for a lease; what it held runs out within another.
+        sleep(LEASE * 2 + Duration::from_secs(1)).await;
+        store.heal();
+        let expected = if is_back { ResolveOutcome::AlreadyCompleted } else { ResolveOutcome::Resolved };
+        assert_eq!(engine.resolve(&key(), Resolution::Release).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_whose_outcome_is_unknown_leaves_the_key_blocked_and_to_be_resolved_again() {
+    let store = TestStore::new();
+    let engine = refusing(&store);
+    store.reserved_elsewhere(&key()).await;
+    advance(LEASE).await;
+    store.fail_next(Operation::Reserve, Fault::ReplyLost);
+    store.fail_all(Operation::Reserve, Fault::Refused(StoreErrorKind::Unavailable));
+    let error = engine.resolve(&key(), done()).await.unwrap_err();
+    assert_eq!((error.effect, error.operation), (Effect::Unknown, Operation::Reserve));
+
+    store.heal();
+    sleep(LEASE).await;
+    // Nobody has said that the first attempt had no effect.
+    let blocked = engine.reserve(&key(), &fingerprint()).await.unwrap();
+    assert!(matches!(blocked, Admission::LeaseExpired { .. }), "{blocked:?}");
+    assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::Resolved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_while_it_takes_the_key_over_it_leaves_the_key_blocked_and_to_be_resolved_again() {
+    let store = TestStore::new();
+    let engine = refusing(&store);
+    store.reserved_elsewhere(&key()).await;
+    advance(LEASE).await;
+    store.fail_next(Operation::Reserve, Fault::Silent);
+    let dropped = timeout(Duration::from_secs(1), engine.resolve(&key(), done())).await;
+    assert!(dropped.is_err());
+
+    sleep(LEASE).await;
+    let blocked = engine.reserve(&key(), &fingerprint()).await.unwrap();
+    assert!(matches!(blocked, Admission::LeaseExpired { .. }), "{blocked:?}");
+    assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::Resolved);
 }

@@ -3,13 +3,20 @@
 use std::error::Error;
 use std::time::Duration;
 
-use idem_core::{Attempt, EngineShutdown, ExecuteError, Operation, Outcome, StoreErrorKind};
+use idem_core::{
+    Attempt, Engine, EngineShutdown, ExecuteError, Key, Operation, Outcome, StoreError, StoreErrorKind,
+    StoreFailurePolicy,
+};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Fault, TestStore, engine, fingerprint, key};
+use crate::support::{
+    Fault, LEASE, TestStore, attempt_number, engine, engine_with, fingerprint, granted, hang, key,
+    waiting_engine,
+};
 
-fn run(engine: &idem_core::Engine, name: &str, takes: Duration) -> tokio::task::JoinHandle<()> {
-    let (engine, key) = (engine.clone(), idem_core::Key::new("scope", name).unwrap());
+fn run(engine: &Engine, name: &str, takes: Duration) -> JoinHandle<()> {
+    let (engine, key) = (engine.clone(), Key::new("scope", name).unwrap());
     tokio::spawn(async move {
         let handler = async move |_: Attempt| {
             sleep(takes).await;
@@ -17,6 +24,22 @@ fn run(engine: &idem_core::Engine, name: &str, takes: Duration) -> tokio::task::
         };
         let _ = engine.execute_detached(&key, &fingerprint(), handler).await;
     })
+}
+
+/// A caller whose handler must not run, in a task; its error.
+fn refused(engine: &Engine) -> JoinHandle<StoreError> {
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let handler = async |_| -> Result<u8, String> { panic!("must not run") };
+        match engine.execute(&key(), &fingerprint(), handler).await {
+            Err(ExecuteError::Store(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+fn is_shutdown(error: &StoreError) -> bool {
+    error.source().is_some_and(|source| source.downcast_ref::<EngineShutdown>().is_some())
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,11 +58,11 @@ async fn it_refuses_new_runs_awaits_those_under_way_and_abandons_the_rest() {
     let refused = engine.execute(&key(), &fingerprint(), async |_| Ok::<_, String>(1_u8)).await;
     let Err(ExecuteError::Store(error)) = refused else { panic!("{refused:?}") };
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(error.source().unwrap().downcast_ref::<EngineShutdown>().is_some());
+    assert!(is_shutdown(&error));
 
     // What was abandoned may run again at once, elsewhere.
     let elsewhere = crate::support::engine(&store);
-    let too_long = idem_core::Key::new("scope", "too long").unwrap();
+    let too_long = Key::new("scope", "too long").unwrap();
     let handler = async |attempt: Attempt| Ok::<_, String>(attempt.number);
     let outcome = elsewhere.execute(&too_long, &fingerprint(), handler).await.unwrap();
     assert!(matches!(outcome, Outcome::Executed(2)));
@@ -58,12 +81,13 @@ async fn it_returns_as_soon_as_the_last_run_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_outlives_it_is_told_by_its_next_heartbeat() {
+async fn a_handler_that_outlives_it_is_told_at_once() {
     let store = TestStore::new();
     let engine = engine(&store);
     let stopping = engine.clone();
     let handler = async |attempt: Attempt| {
         assert_eq!(stopping.shutdown(Duration::from_secs(1)).await.abandoned, 1);
+        assert!(attempt.is_lost());
         attempt.lost().await;
         Ok::<_, String>(1_u8)
     };
@@ -87,4 +111,94 @@ async fn a_store_that_is_down_is_reported_and_does_not_hold_it_up() {
         assert_eq!((report.abandoned, report.unsettled), (0, 1000));
         assert!(start.elapsed() <= Duration::from_millis(6100), "{:?}", start.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_waits_for_another_process_is_refused_at_once_and_never_runs() {
+    let store = TestStore::new();
+    store.reserved_elsewhere(&key()).await;
+    let engine = waiting_engine(&store, Duration::from_secs(3600));
+    let waiter = refused(&engine);
+    sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    let report = engine.shutdown(Duration::from_secs(5)).await;
+    assert_eq!((report.drained, report.abandoned, report.unsettled, report.unprotected), (1, 0, 0, 0));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert!(is_shutdown(&waiter.await.unwrap()));
+    let calls = store.calls(Operation::Reserve);
+    sleep(LEASE * 2).await;
+    assert_eq!(store.calls(Operation::Reserve), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_whose_reservation_is_under_way_is_refused_and_its_key_given_back() {
+    for fault in [Fault::Slow(Duration::from_secs(2)), Fault::Silent] {
+        let store = TestStore::new();
+        store.fail_next(Operation::Reserve, fault);
+        let engine = engine(&store);
+        let caller = refused(&engine);
+        sleep(Duration::from_millis(10)).await;
+        let report = engine.shutdown(Duration::from_secs(1)).await;
+        assert_eq!((report.drained, report.abandoned, report.unsettled), (1, 0, 0));
+        assert!(is_shutdown(&caller.await.unwrap()));
+        // It was released before the shutdown returned, so that elsewhere it is as if nothing had been.
+        assert!(matches!(attempt_number(&crate::support::engine(&store)).await, Outcome::Executed(1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_has_returned_is_completed_and_not_abandoned() {
+    let store = TestStore::new();
+    store.fail_next(Operation::Complete, Fault::Slow(Duration::from_secs(4)));
+    let engine = engine(&store);
+    let completing = engine.clone();
+    let run = tokio::spawn(async move { attempt_number(&completing).await });
+    sleep(Duration::from_secs(1)).await;
+    let report = engine.shutdown(Duration::from_secs(1)).await;
+    assert_eq!((report.drained, report.abandoned, report.unsettled), (0, 0, 1));
+    let elsewhere = crate::support::engine(&store);
+    assert!(matches!(attempt_number(&elsewhere).await, Outcome::InFlight { .. }));
+    assert!(matches!(run.await.unwrap(), Outcome::Executed(1)));
+    assert!(matches!(attempt_number(&elsewhere).await, Outcome::Replayed(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_deadline_is_no_overflow() {
+    let engine = engine(&TestStore::new());
+    run(&engine, "short", Duration::from_secs(3));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(engine.shutdown(Duration::MAX).await.drained, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandon_whose_reply_was_lost_is_sent_again() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let _held = granted(&engine, &key()).await;
+    store.fail_next(Operation::Abandon, Fault::ReplyLost);
+    let report = engine.shutdown(Duration::from_secs(1)).await;
+    assert_eq!((report.abandoned, report.unsettled), (1, 0));
+    assert_eq!(store.calls(Operation::Abandon), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_holds_an_abandoned_reservation_has_lost_it_before_another_attempt_runs() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let held = granted(&engine, &key()).await;
+    assert_eq!(engine.shutdown(Duration::from_secs(1)).await.abandoned, 1);
+    assert!(held.attempt().is_lost());
+    assert!(matches!(attempt_number(&crate::support::engine(&store)).await, Outcome::Executed(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_without_protection_that_goes_on_is_reported() {
+    let store = TestStore::new();
+    store.fail_all(Operation::Reserve, Fault::Refused(StoreErrorKind::Unavailable));
+    let engine = engine_with(&store, |settings| settings.store_failure(StoreFailurePolicy::FailOpen));
+    let running = hang(&engine);
+    sleep(Duration::from_secs(1)).await;
+    let report = engine.shutdown(Duration::from_secs(1)).await;
+    assert_eq!((report.drained, report.abandoned, report.unsettled, report.unprotected), (0, 0, 0, 1));
+    running.abort();
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, Engine, EngineBuilder, Fingerprint, Key, Operation,
-    OwnerToken, Record, RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome,
-    StoreError, StoreErrorKind, Timestamp, transition,
+    AbandonOutcome, Admission, Attempt, CompleteOutcome, Completion, Effect, Engine, EngineBuilder,
+    Fingerprint, InFlightPolicy, Key, Operation, Outcome, OwnerToken, Record, RecordView, ReleaseOutcome,
+    RenewOutcome, Reservation, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
+    Timestamp, check_lease, transition,
 };
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
 /// What goes wrong with one call.
@@ -18,6 +20,8 @@ use tokio::time::{Instant, sleep};
 pub(crate) enum Fault {
     /// It fails and has no effect.
     Refused(StoreErrorKind),
+    /// It fails and has no effect, but does not know that.
+    Unclear(StoreErrorKind),
     /// It takes effect, and its answer is lost.
     ReplyLost,
     /// It takes effect, and never answers.
@@ -26,6 +30,8 @@ pub(crate) enum Fault {
     Slow(Duration),
     /// It has no effect and never answers.
     Stuck,
+    /// It has no effect and panics.
+    Panic,
 }
 
 /// Clones are handles to the same data.
@@ -41,6 +47,15 @@ struct Inner {
     calls: Mutex<Vec<Operation>>,
     once: Mutex<VecDeque<(Operation, Fault)>>,
     always: Mutex<HashMap<Operation, Fault>>,
+    in_scope: Mutex<Vec<(Operation, &'static str, Fault)>>,
+    under_way: Mutex<HashMap<Operation, AtOnce>>,
+}
+
+/// How many calls of an operation are under way, and how many were at the most.
+#[derive(Clone, Copy, Debug, Default)]
+struct AtOnce {
+    now: usize,
+    most: usize,
 }
 
 impl TestStore {
@@ -52,6 +67,8 @@ impl TestStore {
                 calls: Mutex::default(),
                 once: Mutex::default(),
                 always: Mutex::default(),
+                in_scope: Mutex::default(),
+                under_way: Mutex::default(),
             }),
         }
     }
@@ -66,14 +83,25 @@ impl TestStore {
         self.inner.always.lock().unwrap().insert(operation, fault);
     }
 
-    /// Nothing goes wrong any more.
+    /// Every call of this operation for a key of this scope goes wrong from now on.
+    pub(crate) fn fail_scope(&self, scope: &'static str, operation: Operation, fault: Fault) {
+        self.inner.in_scope.lock().unwrap().push((operation, scope, fault));
+    }
+
+    /// What was to go wrong for good does so no more.
     pub(crate) fn heal(&self) {
+        self.inner.in_scope.lock().unwrap().clear();
         self.inner.always.lock().unwrap().clear();
     }
 
     /// How often this operation was called.
     pub(crate) fn calls(&self, operation: Operation) -> usize {
         self.inner.calls.lock().unwrap().iter().filter(|call| **call == operation).count()
+    }
+
+    /// How many calls of this operation were under way at once at the most.
+    pub(crate) fn most_at_once(&self, operation: Operation) -> usize {
+        self.inner.under_way.lock().unwrap().get(&operation).copied().unwrap_or_default().most
     }
 
     /// Another owner takes the key over, as another process would after a lease that ended there.
@@ -97,6 +125,20 @@ impl TestStore {
         Timestamp::from_micros(1_700_000_000_000_000 + elapsed)
     }
 
+    /// What goes wrong with the call that is being made.
+    fn fault(&self, operation: Operation, key: &Key) -> Option<Fault> {
+        let mut once = self.inner.once.lock().unwrap();
+        if let Some(index) = once.iter().position(|(failing, _)| *failing == operation) {
+            return once.remove(index).map(|(_, fault)| fault);
+        }
+        let in_scope = self.inner.in_scope.lock().unwrap();
+        let of_key = in_scope
+            .iter()
+            .find(|(failing, scope, _)| *failing == operation && scope.as_bytes() == key.scope())
+            .map(|(_, _, fault)| fault.clone());
+        of_key.or_else(|| self.inner.always.lock().unwrap().get(&operation).cloned())
+    }
+
     async fn run<O>(
         &self,
         operation: Operation,
@@ -104,15 +146,12 @@ impl TestStore {
         transition: impl FnOnce(Option<&Record>, Timestamp) -> Result<(O, Option<Record>), StoreError>,
     ) -> Result<O, StoreError> {
         self.inner.calls.lock().unwrap().push(operation);
-        let fault = {
-            let mut once = self.inner.once.lock().unwrap();
-            match once.iter().position(|(failing, _)| *failing == operation) {
-                Some(index) => once.remove(index).map(|(_, fault)| fault),
-                None => self.inner.always.lock().unwrap().get(&operation).cloned(),
-            }
-        };
+        let _under_way = UnderWay::enter(&self.inner, operation);
+        let fault = self.fault(operation, key);
         match &fault {
             Some(Fault::Refused(kind)) => return Err(StoreError::new(*kind, Effect::NotApplied, operation)),
+            Some(Fault::Unclear(kind)) => return Err(StoreError::new(*kind, Effect::Unknown, operation)),
+            Some(Fault::Panic) => panic!("the store panics as it was told to"),
             Some(Fault::Slow(delay)) => sleep(*delay).await,
             Some(Fault::Stuck) => pending().await,
             Some(Fault::ReplyLost | Fault::Silent) | None => {}
@@ -135,6 +174,30 @@ impl TestStore {
     }
 }
 
+/// One call under way, until it is answered or dropped.
+struct UnderWay<'a> {
+    inner: &'a Inner,
+    operation: Operation,
+}
+
+impl<'a> UnderWay<'a> {
+    fn enter(inner: &'a Inner, operation: Operation) -> Self {
+        let mut under_way = inner.under_way.lock().unwrap();
+        let calls = under_way.entry(operation).or_default();
+        calls.now += 1;
+        calls.most = calls.most.max(calls.now);
+        Self { inner, operation }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(calls) = self.inner.under_way.lock().unwrap().get_mut(&self.operation) {
+            calls.now -= 1;
+        }
+    }
+}
+
 #[async_trait]
 impl ReservationStore for TestStore {
     async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
@@ -143,6 +206,7 @@ impl ReservationStore for TestStore {
     }
 
     async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+        check_lease(lease)?;
         self.run(Operation::Renew, key, |found, now| Ok(transition::renew(found, owner, lease, now))).await
     }
 
@@ -152,6 +216,7 @@ impl ReservationStore for TestStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
+        completion.check()?;
         let complete = |found: Option<&Record>, now| Ok(transition::complete(found, owner, completion, now));
         self.run(Operation::Complete, key, complete).await
     }
@@ -194,4 +259,47 @@ pub(crate) fn engine_with(
     settings: impl FnOnce(EngineBuilder) -> EngineBuilder,
 ) -> Engine {
     settings(Engine::builder(store.clone()).lease(LEASE)).build().unwrap()
+}
+
+/// An engine whose callers wait for each other for at most so long.
+pub(crate) fn waiting_engine(store: &TestStore, at_most: Duration) -> Engine {
+    engine_with(store, |settings| settings.in_flight(InFlightPolicy::Wait { at_most }))
+}
+
+/// Runs a handler that answers which attempt it is.
+pub(crate) async fn attempt_number(engine: &Engine) -> Outcome<u32> {
+    let handler = async |attempt: Attempt| Ok::<_, String>(attempt.number);
+    engine.execute(&key(), &fingerprint(), handler).await.unwrap()
+}
+
+/// Runs a handler that never returns, in a task.
+pub(crate) fn hang(engine: &Engine) -> JoinHandle<()> {
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let handler = async |_| {
+            pending::<()>().await;
+            Ok::<u32, String>(1)
+        };
+        let _ = engine.execute(&key(), &fingerprint(), handler).await;
+    })
+}
+
+/// The reservation of a key that is free or may be taken over.
+pub(crate) async fn granted(engine: &Engine, key: &Key) -> Reservation {
+    match engine.reserve(key, &fingerprint()).await.unwrap() {
+        Admission::Granted(reservation) => reservation,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until the store was asked, without letting time pass.
+pub(crate) async fn until_called(store: &TestStore, operation: Operation, times: usize) {
+    for _ in 0..10_000 {
+        if store.calls(operation) >= times {
+            yield_now().await;
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("{} calls of {operation}, and not {times}", store.calls(operation));
 }

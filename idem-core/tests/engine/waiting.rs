@@ -1,28 +1,37 @@
 //! Waiting for another's answer without a stampede.
 
+mod cost;
+mod store_failures;
+mod this_process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use idem_core::{
-    Answer, Completion, Engine, ExecuteError, Fingerprint, InFlightPolicy, Operation, Outcome,
-    ReservationStore, Response, StoreErrorKind, StoreFailurePolicy,
+    Answer, Completion, Engine, ExecuteError, Fingerprint, Operation, Outcome, ReservationStore, Response,
+    StoreErrorKind,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Fault, LEASE, TestStore, engine_with, fingerprint, key};
+use crate::support::{Fault, LEASE, TestStore, fingerprint, key, waiting_engine};
 
 const AT_MOST: Duration = Duration::from_secs(30);
-
-fn waiting_engine(store: &TestStore) -> Engine {
-    engine_with(store, |settings| settings.in_flight(InFlightPolicy::Wait { at_most: AT_MOST }))
-}
 
 type Execution = Result<Outcome<usize>, ExecuteError<String>>;
 
 /// Starts callers whose handler counts its runs and takes a second.
 fn call(engine: &Engine, callers: usize, runs: &Arc<AtomicUsize>) -> Vec<JoinHandle<Execution>> {
+    call_as(fingerprint(), engine, callers, runs)
+}
+
+fn call_as(
+    fingerprint: Fingerprint,
+    engine: &Engine,
+    callers: usize,
+    runs: &Arc<AtomicUsize>,
+) -> Vec<JoinHandle<Execution>> {
     (0..callers)
         .map(|_| {
             let (engine, runs) = (engine.clone(), Arc::clone(runs));
@@ -32,7 +41,7 @@ fn call(engine: &Engine, callers: usize, runs: &Arc<AtomicUsize>) -> Vec<JoinHan
                     sleep(Duration::from_secs(1)).await;
                     Ok(run)
                 };
-                engine.execute(&key(), &fingerprint(), handler).await
+                engine.execute(&key(), &fingerprint, handler).await
             })
         })
         .collect()
@@ -55,7 +64,7 @@ async fn ten_thousand_waiters_cost_the_store_what_one_costs() {
     let store = TestStore::new();
     let runs = Arc::default();
     let start = Instant::now();
-    let outcomes = outcomes(call(&waiting_engine(&store), 10_000, &runs)).await;
+    let outcomes = outcomes(call(&waiting_engine(&store, AT_MOST), 10_000, &runs)).await;
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Executed(0))), 1);
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Replayed(0))), 9_999);
     assert_eq!(start.elapsed(), Duration::from_secs(1), "waiters are answered at the completion");
@@ -68,10 +77,10 @@ async fn the_owner_in_another_process_is_watched_by_one_poll() {
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
     let runs = Arc::default();
-    let calls = call(&waiting_engine(&store), 1000, &runs);
+    let calls = call(&waiting_engine(&store, AT_MOST), 1000, &runs);
     sleep(Duration::from_secs(5)).await;
     let answer = Answer::Response(Response { format: idem_core::Codec::Json.format(0), body: "42".into() });
-    store.complete(&key(), owner, Completion::new(answer, LEASE)).await.unwrap();
+    let _ = store.complete(&key(), owner, Completion::new(answer, LEASE)).await.unwrap();
     let outcomes = outcomes(calls).await;
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Replayed(42))), 1000);
     assert_eq!((runs.load(Ordering::SeqCst), store.calls(Operation::Reserve)), (0, 2));
@@ -84,7 +93,7 @@ async fn when_the_owner_vanishes_exactly_one_waiter_takes_over() {
     store.reserved_elsewhere(&key()).await;
     sleep(LEASE - Duration::from_secs(10)).await;
     let runs = Arc::default();
-    let outcomes = outcomes(call(&waiting_engine(&store), 1000, &runs)).await;
+    let outcomes = outcomes(call(&waiting_engine(&store, AT_MOST), 1000, &runs)).await;
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Executed(0))), 1);
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Replayed(0))), 999);
     assert_eq!(runs.load(Ordering::SeqCst), 1);
@@ -96,7 +105,7 @@ async fn a_waiter_whose_time_is_up_is_told_when_to_come_back() {
     store.reserved_elsewhere(&key()).await;
     let start = Instant::now();
     let runs = Arc::default();
-    for outcome in outcomes(call(&waiting_engine(&store), 3, &runs)).await {
+    for outcome in outcomes(call(&waiting_engine(&store, AT_MOST), 3, &runs)).await {
         let Outcome::InFlight { retry_after } = outcome else { panic!("{outcome:?}") };
         assert!(retry_after <= LEASE - AT_MOST && retry_after >= Duration::from_secs(29), "{retry_after:?}");
     }
@@ -106,7 +115,7 @@ async fn a_waiter_whose_time_is_up_is_told_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_fails_passes_the_lead_to_the_next_waiter() {
     let store = TestStore::new();
-    let engine = waiting_engine(&store);
+    let engine = waiting_engine(&store, AT_MOST);
     let failing = engine.clone();
     let first = tokio::spawn(async move {
         let handler = async |_| {
@@ -126,7 +135,7 @@ async fn a_handler_that_fails_passes_the_lead_to_the_next_waiter() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_away_while_it_leads_passes_the_lead_on() {
     let store = TestStore::new();
-    let engine = waiting_engine(&store);
+    let engine = waiting_engine(&store, AT_MOST);
     let first_runs = Arc::default();
     let first = call(&engine, 1, &first_runs).remove(0);
     tokio::task::yield_now().await;
@@ -140,51 +149,9 @@ async fn a_caller_that_goes_away_while_it_leads_passes_the_lead_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_store_is_told_to_every_waiter_and_asked_once() {
-    let store = TestStore::new();
-    store.fail_all(Operation::Reserve, Fault::Stuck);
-    let runs = Arc::default();
-    for call in call(&waiting_engine(&store), 1000, &runs) {
-        let Err(ExecuteError::Store(error)) = call.await.unwrap() else { panic!("the store has failed") };
-        assert_eq!(error.kind, StoreErrorKind::Timeout);
-    }
-    // Twice by the one that leads: a silent sending is repeated once.
-    assert_eq!((store.calls(Operation::Reserve), runs.load(Ordering::SeqCst)), (2, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_poll_that_fails_for_good_is_told_to_every_waiter() {
-    let store = TestStore::new();
-    store.reserved_elsewhere(&key()).await;
-    store.fail_all(Operation::Get, Fault::Refused(StoreErrorKind::Corrupt));
-    let runs = Arc::default();
-    for call in call(&waiting_engine(&store), 10, &runs) {
-        let Err(ExecuteError::Store(error)) = call.await.unwrap() else { panic!("the store has failed") };
-        assert_eq!(error.kind, StoreErrorKind::Corrupt);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_poll_that_fails_never_lets_a_waiter_run_beside_the_known_owner() {
-    let store = TestStore::new();
-    store.reserved_elsewhere(&key()).await;
-    store.fail_all(Operation::Get, Fault::Refused(StoreErrorKind::Unavailable));
-    let engine = engine_with(&store, |settings| {
-        settings
-            .in_flight(InFlightPolicy::Wait { at_most: AT_MOST })
-            .store_failure(StoreFailurePolicy::FailOpen)
-    });
-    let runs = Arc::default();
-    for call in call(&engine, 10, &runs) {
-        assert!(matches!(call.await.unwrap(), Err(ExecuteError::Store(_))));
-    }
-    assert_eq!(runs.load(Ordering::SeqCst), 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn waiters_with_another_payload_are_told_of_the_mismatch_and_see_no_bytes() {
     let store = TestStore::new();
-    let engine = waiting_engine(&store);
+    let engine = waiting_engine(&store, AT_MOST);
     let runs = Arc::default();
     let calls = call(&engine, 10, &runs);
     tokio::task::yield_now().await;
@@ -200,13 +167,13 @@ async fn a_record_that_changes_hands_to_another_payload_while_it_is_watched_show
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
     let runs = Arc::default();
-    let calls = call(&waiting_engine(&store), 3, &runs);
+    let calls = call(&waiting_engine(&store, AT_MOST), 3, &runs);
     sleep(Duration::from_secs(1)).await;
-    store.release(&key(), owner).await.unwrap();
+    let _ = store.release(&key(), owner).await.unwrap();
     let other = idem_core::OwnerToken::random();
     let request = idem_core::Reserve::new(other, Fingerprint::of(["another payload"]), LEASE);
-    store.reserve(&key(), request).await.unwrap();
-    store.complete(&key(), other, Completion::new(Response::bytes("secret"), LEASE)).await.unwrap();
+    let _ = store.reserve(&key(), request).await.unwrap();
+    let _ = store.complete(&key(), other, Completion::new(Response::bytes("secret"), LEASE)).await.unwrap();
     for outcome in outcomes(calls).await {
         assert!(matches!(outcome, Outcome::FingerprintMismatch), "{outcome:?}");
     }
@@ -217,14 +184,14 @@ async fn an_answer_that_was_not_kept_is_told_to_the_waiters_as_such() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::Refused(StoreErrorKind::TooLarge));
     let runs = Arc::default();
-    let outcomes = outcomes(call(&waiting_engine(&store), 10, &runs)).await;
+    let outcomes = outcomes(call(&waiting_engine(&store, AT_MOST), 10, &runs)).await;
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Executed(0))), 1);
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::NotKept)), 9);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn waiters_that_join_at_the_instant_of_completion_are_all_answered() {
-    let engine = waiting_engine(&TestStore::new());
+    let engine = waiting_engine(&TestStore::new(), AT_MOST);
     for _ in 0..50 {
         let key = idem_core::Key::new("scope", format!("{:?}", std::time::Instant::now())).unwrap();
         let callers: Vec<_> = (0..32)

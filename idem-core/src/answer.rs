@@ -1,0 +1,116 @@
+//! [`Answer`] and [`Response`]: what is remembered of a finished run, and how its bytes are to be read.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// How the bytes of a [`Response`] are to be read: which codec wrote them, and which version of the user's type.
+///
+/// Whoever reads a response with another format than it was written with gets an error, never a wrong value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Format {
+    /// Which codec wrote the bytes.
+    pub codec: u8,
+    /// The user's own number for the shape of the value.
+    pub schema: u32,
+}
+
+impl Format {
+    /// Bytes as the caller gave them, with no codec.
+    pub const BYTES: Self = Self { codec: 0, schema: 0 };
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.codec {
+            0 => f.write_str("bytes")?,
+            1 => f.write_str("json")?,
+            2 => f.write_str("postcard")?,
+            3 => f.write_str("http")?,
+            other => write!(f, "codec {other}")?,
+        }
+        write!(f, ", schema {}", self.schema)
+    }
+}
+
+/// What a handler answered: bytes, and how to read them. A clone shares the bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Response {
+    /// How the body is to be read.
+    pub format: Format,
+    /// The bytes. They may be empty, which is not the same as [`Answer::NotKept`].
+    pub body: Bytes,
+}
+
+impl Response {
+    /// A response of plain bytes ([`Format::BYTES`]).
+    pub fn bytes(body: impl Into<Bytes>) -> Self {
+        Self { format: Format::BYTES, body: body.into() }
+    }
+}
+
+/// Shows the format and the length, never the body: it may be confidential.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({}, {} bytes)", self.format, self.body.len())
+    }
+}
+
+/// What is remembered of a finished run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The response, to be given to every duplicate.
+    Response(Response),
+    /// The run finished, but its response was not kept (it was too large, say). Duplicates are told so; the handler
+    /// does not run again.
+    NotKept,
+}
+
+impl Answer {
+    /// How many bytes the answer holds; 0 for [`NotKept`](Self::NotKept).
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Response(response) => response.body.len(),
+            Self::NotKept => 0,
+        }
+    }
+
+    /// Whether the answer holds no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_the_format_and_the_length_but_not_the_body() {
+        assert_eq!(format!("{:?}", Response::bytes("secret")), "Response(bytes, schema 0, 6 bytes)");
+        let of = |codec| Format { codec, schema: 2 }.to_string();
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(of),
+            [
+                "bytes, schema 2",
+                "json, schema 2",
+                "postcard, schema 2",
+                "http, schema 2",
+                "codec 9, schema 2"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_response_is_empty_and_so_is_one_that_was_not_kept() {
+        assert!(Answer::NotKept.is_empty() && Answer::Response(Response::bytes("")).is_empty());
+        assert_eq!(Answer::Response(Response::bytes("four")).len(), 4);
+    }
+}

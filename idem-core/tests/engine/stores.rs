@@ -1,0 +1,73 @@
+//! Stores whose answers [`TestStore`](crate::support::TestStore) cannot be told to give.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use idem_core::{
+    AbandonOutcome, CompleteOutcome, Completion, FencingToken, Key, OwnerToken, Record, RecordView,
+    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Span, State, StoreError,
+    Timestamp,
+};
+
+use crate::support::fingerprint;
+
+/// Shows a lease that is over and yet does not give the key away, as a store does whose record is locked by somebody
+/// else at the moment. Panics when it is asked in a hot loop.
+#[derive(Debug, Default)]
+pub(crate) struct LockedStore {
+    reservations: AtomicUsize,
+}
+
+impl LockedStore {
+    pub(crate) fn reservations(&self) -> usize {
+        self.reservations.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl ReservationStore for LockedStore {
+    async fn reserve(&self, _: &Key, _: Reserve) -> Result<ReserveOutcome, StoreError> {
+        let asked = self.reservations.fetch_add(1, Ordering::SeqCst);
+        assert!(asked < 10_000, "asked in a hot loop");
+        tokio::task::yield_now().await;
+        Ok(ReserveOutcome::InFlight { attempt: 1, lease_left: Duration::from_micros(1) })
+    }
+
+    async fn get(&self, _: &Key) -> Result<Option<RecordView>, StoreError> {
+        let record = Record {
+            owner: OwnerToken::from_bytes([1; 16]),
+            fence: FencingToken::MIN,
+            attempt: 1,
+            fingerprint: fingerprint(),
+            state: State::InFlight {
+                lease_until: Timestamp::from_micros(10),
+                lease: Span::from_micros(1),
+                record_ttl: Span::from_micros(1000),
+                abandoned: false,
+            },
+            expires_at: Timestamp::from_micros(1000),
+        };
+        Ok(record.view(Timestamp::from_micros(11)))
+    }
+
+    async fn renew(&self, _: &Key, _: OwnerToken, _: Duration) -> Result<RenewOutcome, StoreError> {
+        Ok(RenewOutcome::Lost)
+    }
+
+    async fn complete(&self, _: &Key, _: OwnerToken, _: Completion) -> Result<CompleteOutcome, StoreError> {
+        Ok(CompleteOutcome::Lost)
+    }
+
+    async fn release(&self, _: &Key, _: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
+        Ok(ReleaseOutcome::Lost)
+    }
+
+    async fn abandon(&self, _: &Key, _: OwnerToken) -> Result<AbandonOutcome, StoreError> {
+        Ok(AbandonOutcome::Lost)
+    }
+
+    async fn sweep(&self, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
