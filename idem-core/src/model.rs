@@ -146,24 +146,23 @@ fn every_waiter_gets_the_lead_or_a_verdict_and_the_flight_is_gone_in_the_end() {
 }
 
 #[test]
-fn whoever_boards_after_a_landing_is_never_told_that_verdict() {
+fn a_refusal_is_never_older_than_the_wait_for_it() {
     check(|| {
-        let (flights, started) = (Flights::new(), Arc::new(AtomicU32::new(0)));
-        let landed = Arc::new(AtomicU32::new(0));
+        // What the store would say; it changes with every look.
+        let (flights, truth) = (Flights::new(), Arc::new(AtomicU32::new(0)));
         let callers: Vec<_> = (0..3)
             .map(|_| {
-                let (flights, started, landed) =
-                    (Arc::clone(&flights), Arc::clone(&started), Arc::clone(&landed));
+                let (flights, truth) = (Arc::clone(&flights), Arc::clone(&truth));
                 thread::spawn(move || {
-                    let before = landed.load(Ordering::SeqCst);
+                    let before = truth.load(Ordering::SeqCst);
                     match block_on(flights.board(&key(), fingerprint(), pending())) {
-                        Boarding::Lead(lead) => {
-                            let attempt = started.fetch_add(1, Ordering::SeqCst) + 1;
+                        Boarding::Lead(mut lead) => {
+                            lead.ask();
+                            let attempt = truth.fetch_add(1, Ordering::SeqCst) + 1;
                             lead.land(Verdict::LeaseExpired { attempt });
-                            landed.fetch_max(attempt, Ordering::SeqCst);
                         }
                         Boarding::Verdict(Verdict::LeaseExpired { attempt }) => {
-                            assert!(attempt > before, "{attempt} had landed before");
+                            assert!(attempt > before, "told {attempt}, which was over before the call");
                         }
                         _ => panic!("there is no other verdict"),
                     }
