@@ -1,0 +1,129 @@
+//! The other processes of the crash cases: this very program, started again with a task in its environment.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_core::{Completion, Fingerprint, OwnerToken, Reserve, ReserveOutcome};
+
+use crate::Harness;
+use crate::caller::bytes;
+use crate::context::{DAY, HOUR, fingerprint, usual_key};
+
+const TASK: &str = "IDEM_CONFORMANCE_TASK";
+const LOCATION: &str = "IDEM_CONFORMANCE_LOCATION";
+
+/// What a child does before it says so and waits to be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Opens the store: "opened".
+    Open,
+    /// Reserves the cases' usual key: "reserved" or "in flight".
+    Reserve { lease: Duration },
+    /// Reserves and completes it with [`Task::ANSWER`]: "completed".
+    Complete,
+}
+
+impl Task {
+    pub(crate) const ANSWER: &str = "an answer from a process that is no more";
+
+    fn to_word(self) -> String {
+        match self {
+            Self::Open => "open".to_owned(),
+            Self::Reserve { lease } => format!("reserve {}", lease.as_micros()),
+            Self::Complete => "complete".to_owned(),
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        match word.split_once(' ') {
+            Some(("reserve", micros)) => {
+                Some(Self::Reserve { lease: Duration::from_micros(micros.parse().ok()?) })
+            }
+            None if word == "open" => Some(Self::Open),
+            None if word == "complete" => Some(Self::Complete),
+            _ => None,
+        }
+    }
+}
+
+/// A child process. Killed when it is dropped.
+pub(crate) struct Child {
+    process: std::process::Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Child {
+    pub(crate) fn start(task: &Task, location: &str) -> Self {
+        let program = std::env::current_exe().expect("the program knows where it is");
+        let mut process = Command::new(program)
+            .env(TASK, task.to_word())
+            .env(LOCATION, location)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts once more");
+        let output = BufReader::new(process.stdout.take().expect("it is piped"));
+        Self { process, output }
+    }
+
+    /// What it says when it is done; empty if it died before.
+    pub(crate) fn said(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("a pipe can be read");
+        line.trim_end().to_owned()
+    }
+
+    /// Kills it without a warning, and waits until it is gone.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may have died by itself, which the case notices in what it said.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Does the task in the environment, if there is one: then this process is a child, and not the suite.
+pub(crate) fn serve(harness: &Arc<dyn Harness>) -> Option<ExitCode> {
+    let task = Task::from_word(&std::env::var(TASK).ok()?).expect("the suite writes tasks that it can read");
+    let location = std::env::var(LOCATION).expect("each task comes with a location");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let said = runtime
+        .expect("a runtime can be made wherever tests can run")
+        .block_on(perform(&**harness, task, &location));
+    println!("{said}");
+    loop {
+        std::thread::park();
+    }
+}
+
+async fn perform(harness: &dyn Harness, task: Task, location: &str) -> &'static str {
+    let instance = harness.open(location).await;
+    let (store, key, owner) = (instance.store(), usual_key(), OwnerToken::random());
+    let payload: Fingerprint = fingerprint("payload");
+    let said = match task {
+        Task::Open => "opened",
+        Task::Reserve { lease } => match store.reserve(&key, Reserve::new(owner, payload, lease)).await {
+            Ok(ReserveOutcome::Reserved { .. }) => "reserved",
+            Ok(ReserveOutcome::InFlight { .. }) => "in flight",
+            Ok(_) | Err(_) => "failed",
+        },
+        Task::Complete => {
+            let reserved = store.reserve(&key, Reserve::new(owner, payload, HOUR)).await;
+            let completion = Completion::new(bytes(Task::ANSWER), DAY);
+            match (reserved, store.complete(&key, owner, completion).await) {
+                (Ok(_), Ok(idem_core::CompleteOutcome::Completed)) => "completed",
+                _ => "failed",
+            }
+        }
+    };
+    // What the instance cleans up when it is dropped has to stay: this process is killed.
+    std::mem::forget(instance);
+    said
+}

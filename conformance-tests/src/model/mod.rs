@@ -1,0 +1,143 @@
+//! Sequential model: random sequences of all operations, with time between them, against the [oracle](crate::oracle).
+//!
+//! Each sequence has a key of its own in the same store. A sequence that fails is shrunk and printed as it would stand
+//! in [`regressions`], where it is to be committed.
+
+mod regressions;
+mod step;
+
+use std::time::Duration;
+
+use idem_core::{Key, OwnerToken};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::Clock;
+use crate::case::cases;
+use crate::context::{Context, HOUR, MILLI, key};
+use crate::oracle::Oracle;
+use crate::rng::seed;
+use step::Step;
+
+cases![Store:
+    random_sequences_agree_with_the_oracle [MovableClock],
+    sequences_that_once_failed_agree_with_the_oracle [MovableClock],
+];
+
+/// How many random sequences are played.
+const SEQUENCES: usize = 400;
+
+async fn random_sequences_agree_with_the_oracle(cx: Context) {
+    let seed = seed();
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut player = Player::new(cx);
+    for _ in 0..SEQUENCES {
+        let mut tree = step::sequences().new_tree(&mut runner).expect("nothing is filtered out");
+        let Err(failure) = player.play(&tree.current()).await else { continue };
+        let (steps, failure) = shrunk(&mut player, &mut tree, failure).await;
+        panic!("seed {seed}: {failure}\nIt failed as the last step of\n{steps:#?}");
+    }
+}
+
+async fn sequences_that_once_failed_agree_with_the_oracle(cx: Context) {
+    let mut player = Player::new(cx);
+    for (name, steps) in regressions::all() {
+        if let Err(failure) = player.play(&steps).await {
+            panic!("{name}: {failure}\nIt failed as the last step of\n{steps:#?}");
+        }
+    }
+}
+
+/// The simplest sequence that proptest finds which still fails, and how.
+async fn shrunk(
+    player: &mut Player,
+    tree: &mut impl ValueTree<Value = Vec<Step>>,
+    failure: String,
+) -> (Vec<Step>, String) {
+    let mut simplest = (tree.current(), failure);
+    let mut goes_on = tree.simplify();
+    while goes_on {
+        goes_on = match player.play(&tree.current()).await {
+            Err(failure) => {
+                simplest = (tree.current(), failure);
+                tree.simplify()
+            }
+            Ok(()) => tree.complicate(),
+        };
+    }
+    simplest
+}
+
+/// Plays sequences on one store.
+struct Player {
+    cx: Context,
+    slack: Duration,
+    exact: bool,
+    played: usize,
+}
+
+impl Player {
+    fn new(cx: Context) -> Self {
+        let exact = cx.harness().clock() != Clock::Adjustable;
+        // Every span of a sequence is whole hours, so that a clock that also runs by itself cannot be mistaken for one
+        // that was moved. A store may keep milliseconds, and round.
+        let slack = if exact { MILLI } else { HOUR / 2 };
+        Self { cx, slack, exact, played: 0 }
+    }
+
+    /// Plays a sequence on a new key, and says what the oracle did not permit.
+    async fn play(&mut self, steps: &[Step]) -> Result<(), String> {
+        self.played += 1;
+        let key = key("model", format!("{}", self.played));
+        let (mut oracle, mut now) = (Oracle::default(), Duration::ZERO);
+        for (number, step) in steps.iter().enumerate() {
+            match step {
+                Step::Hours(hours) => now += self.pass(HOUR * *hours).await,
+                // Only a clock that stands still can be moved to the instant before.
+                Step::Millis(millis) if self.exact => now += self.pass(MILLI * *millis).await,
+                Step::Millis(_) => {}
+                Step::Sweep => {
+                    let swept = self.cx.store().sweep(usize::MAX).await;
+                    swept.map_err(|error| format!("step {number}, {step:?}, failed: {error}"))?;
+                }
+                Step::Call(call) => {
+                    oracle = self
+                        .call(&key, &oracle, now, call)
+                        .await
+                        .map_err(|why| format!("step {number}: {why}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        key: &Key,
+        oracle: &Oracle,
+        now: Duration,
+        call: &step::Call,
+    ) -> Result<Oracle, String> {
+        let call = call.with_tokens(|token| self.token(token));
+        let reply =
+            call.send(&*self.cx.store(), key).await.map_err(|error| format!("{call:?} failed: {error}"))?;
+        oracle.after(now, &call, Some(&reply), self.slack).pop().ok_or_else(|| {
+            format!("{call:?} was answered {reply:?}; the oracle permits {}", oracle.explain(now, &call))
+        })
+    }
+
+    async fn pass(&self, by: Duration) -> Duration {
+        self.cx.pass(by).await;
+        by
+    }
+
+    /// A token of this sequence.
+    fn token(&self, number: u8) -> OwnerToken {
+        let mut bytes = [number; 16];
+        bytes[..8].copy_from_slice(&self.played.to_be_bytes());
+        OwnerToken::from_bytes(bytes)
+    }
+}

@@ -1,0 +1,213 @@
+//! [`Reference`]: the smallest correct store, and [`Rules`], which make it an incorrect one on purpose.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use idem_core::transition::{self, Change};
+use idem_core::{
+    AbandonOutcome, Answer, CompleteOutcome, Completion, Effect, FencingToken, Key, Operation, OwnerToken,
+    Record, RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Span,
+    StoreError, StoreErrorKind, Timestamp, check_lease,
+};
+use tokio::time::Instant;
+
+/// A map behind one lock, on which [`idem_core::transition`] runs. It is there to test tests with; for anything else
+/// there is `idem-memory`.
+///
+/// Its clock is tokio's, plus what [`advance`](Self::advance) added.
+#[derive(Debug)]
+pub struct Reference {
+    records: Mutex<HashMap<Vec<u8>, Record>>,
+    rules: Rules,
+    started: (SystemTime, Instant),
+    advanced_micros: AtomicU64,
+}
+
+impl Reference {
+    /// The longest answer that it takes.
+    pub const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+    /// An empty store that does as it should.
+    pub fn new() -> Self {
+        Self::with_rules(Rules::CORRECT)
+    }
+
+    /// An empty store that does as the rules say.
+    pub fn with_rules(rules: Rules) -> Self {
+        Self {
+            records: Mutex::default(),
+            rules,
+            started: (SystemTime::now(), Instant::now()),
+            advanced_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// Moves the store's clock on, beyond what tokio's clock does.
+    pub fn advance(&self, by: Duration) {
+        self.advanced_micros.fetch_add(Span::from(by).as_micros(), Ordering::SeqCst);
+    }
+
+    /// Changes the fence of a key's record, if there is one.
+    pub fn set_fence(&self, key: &Key, fence: FencingToken) {
+        if let Some(record) = self.records().get_mut(&(self.rules.address)(key)) {
+            record.fence = fence;
+        }
+    }
+
+    /// Runs a step of the state machine under the lock.
+    fn step<T>(
+        &self,
+        key: &Key,
+        step: impl FnOnce(Option<&Record>, Timestamp) -> TryStep<T>,
+    ) -> Result<T, StoreError> {
+        let address = (self.rules.address)(key);
+        let mut records = self.records();
+        let (outcome, write) = step(records.get(&address), self.now())?;
+        if let Some(record) = write {
+            records.insert(address, record);
+        }
+        Ok(outcome)
+    }
+
+    fn records(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Record>> {
+        // Nothing panics between two writes to the map, so a poisoned one is whole.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        let (wall, monotonic) = self.started;
+        let since_epoch =
+            wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + monotonic.elapsed();
+        let micros = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+        Timestamp::from_micros(micros + self.advanced_micros.load(Ordering::SeqCst))
+    }
+}
+
+impl Default for Reference {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl ReservationStore for Reference {
+    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+        (self.rules.check_reserve)(&request)?;
+        self.step(key, |found, now| (self.rules.reserve)(found, &request, now))
+    }
+
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+        (self.rules.check_renew)(lease)?;
+        self.step(key, |found, now| Ok((self.rules.renew)(found, owner, lease, now)))
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        owner: OwnerToken,
+        completion: Completion,
+    ) -> Result<CompleteOutcome, StoreError> {
+        (self.rules.check_complete)(&completion)?;
+        self.step(key, |found, now| Ok((self.rules.complete)(found, owner, completion, now)))
+    }
+
+    async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
+        self.step(key, |found, now| (self.rules.release)(found, owner, now))
+    }
+
+    async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
+        self.step(key, |found, now| Ok((self.rules.abandon)(found, owner, now)))
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
+        self.step(key, |found, now| Ok((self.rules.get)(found, now)))
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let mut records = self.records();
+        let now = self.now();
+        let garbage = records.iter().filter(|(_, record)| (self.rules.is_garbage)(record, now));
+        let garbage: Vec<_> = garbage.map(|(address, _)| address.clone()).take(limit).collect();
+        for address in &garbage {
+            records.remove(address);
+        }
+        Ok(garbage.len())
+    }
+}
+
+/// What an operation answers, and the record that it writes.
+pub type Step<T> = (T, Change);
+
+/// A [`Step`], unless the fencing tokens are used up.
+pub type TryStep<T> = Result<Step<T>, StoreError>;
+
+/// What a [`Reference`] does in each operation. Replace a function to plant a bug, and see which case notices:
+///
+/// ```
+/// use conformance_tests::{Reference, Rules};
+/// use idem_core::transition::{self, Change};
+///
+/// // Whoever completes is taken for the owner.
+/// let trusting = Rules {
+///     complete: |found, _, completion, now| {
+///         let owner = found.map_or(idem_core::OwnerToken::random(), |record| record.owner);
+///         transition::complete(found, owner, completion, now)
+///     },
+///     ..Rules::CORRECT
+/// };
+/// let store = Reference::with_rules(trusting);
+/// ```
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "each field is the operation of its name, or the check before it")]
+pub struct Rules {
+    pub check_reserve: fn(&Reserve) -> Result<(), StoreError>,
+    pub reserve: fn(Option<&Record>, &Reserve, Timestamp) -> TryStep<ReserveOutcome>,
+    pub check_renew: fn(Duration) -> Result<(), StoreError>,
+    pub renew: fn(Option<&Record>, OwnerToken, Duration, Timestamp) -> Step<RenewOutcome>,
+    pub check_complete: fn(&Completion) -> Result<(), StoreError>,
+    pub complete: fn(Option<&Record>, OwnerToken, Completion, Timestamp) -> Step<CompleteOutcome>,
+    pub release: fn(Option<&Record>, OwnerToken, Timestamp) -> TryStep<ReleaseOutcome>,
+    pub abandon: fn(Option<&Record>, OwnerToken, Timestamp) -> Step<AbandonOutcome>,
+    pub get: fn(Option<&Record>, Timestamp) -> Step<Option<RecordView>>,
+    /// Which records a sweep removes.
+    pub is_garbage: fn(&Record, Timestamp) -> bool,
+    /// Under which bytes a key's record is kept.
+    pub address: fn(&Key) -> Vec<u8>,
+}
+
+impl Rules {
+    /// The rules of the contract.
+    pub const CORRECT: Self = Self {
+        check_reserve: Reserve::check,
+        reserve: transition::reserve,
+        check_renew: check_lease,
+        renew: transition::renew,
+        check_complete: |completion| {
+            completion.check()?;
+            refuse_too_large(&completion.answer)
+        },
+        complete: transition::complete,
+        release: transition::release,
+        abandon: transition::abandon,
+        get: |found, now| (found.and_then(|record| record.view(now)), None),
+        is_garbage: Record::is_expired,
+        address: |key| key.as_bytes().to_vec(),
+    };
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
+}
+
+fn refuse_too_large(answer: &Answer) -> Result<(), StoreError> {
+    if answer.len() <= Reference::MAX_ANSWER_BYTES {
+        return Ok(());
+    }
+    Err(StoreError::new(StoreErrorKind::TooLarge, Effect::NotApplied, Operation::Complete))
+}

@@ -1,0 +1,23 @@
+//! The conformance suite over the store, on tokio's clock: paused and moved where there are no threads.
+
+use conformance_tests::{Clock, Harness, InProcess, Instance};
+use idem_memory::{MemoryStore, Options};
+
+struct Memory;
+
+#[async_trait::async_trait]
+impl Harness for Memory {
+    async fn fresh(&self) -> Box<dyn Instance> {
+        Box::new(InProcess::new(MemoryStore::new()))
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Tokio
+    }
+
+    fn max_answer_bytes(&self) -> Option<usize> {
+        Some(Options::new().max_answer_bytes)
+    }
+}
+
+conformance_tests::main!(Memory);
