@@ -249,9 +249,13 @@ async fn a_part_of_the_store_that_hangs_does_not_cost_the_rest_its_leases() {
         hanging.push(granted(&engine, &Key::new("hangs", i.to_string()).unwrap()).await);
         healthy.push(granted(&engine, &Key::new("works", i.to_string()).unwrap()).await);
     }
-    sleep(LEASE + Duration::from_secs(1)).await;
+    let start = Instant::now();
+    // Looked at all the time, since a lease that is renewed too late looks well again to who has not looked.
+    while start.elapsed() < LEASE * 4 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(healthy.iter().all(|reservation| !reservation.attempt().is_lost()), "{:?}", start.elapsed());
+    }
     assert!(hanging.iter().all(|reservation| reservation.attempt().is_lost()));
-    assert_eq!(healthy.iter().filter(|reservation| reservation.attempt().is_lost()).count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
