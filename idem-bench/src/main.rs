@@ -1,0 +1,65 @@
+//! The benches of idem.
+//!
+//! ```text
+//! cargo run --release -p idem-bench -- [--store memory:] [--quick] [--json FILE]
+//! ```
+//!
+//! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
+//! process, for at least seven rounds. What counts is the median, with its spread, of the rounds' differences or
+//! ratios. Everything goes through the public API with default options, keys are random, each key has an answer of its
+//! own, and every answer is checked. All of it runs three times; a target that is missed in one of them is missed.
+//!
+//! The exit status is 1 if a target was missed, and 0 with `--quick`, whose figures are too short to judge by.
+
+mod load;
+mod memory;
+mod report;
+mod rounds;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::report::Report;
+
+/// Measures what idem adds to its storages.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The store to measure.
+    #[arg(long, default_value = "memory:")]
+    store: String,
+    /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the figures, with those of every run, to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// What a child process of the memory figure measures; it prints one number.
+    #[arg(long, hide = true, value_enum)]
+    resident: Option<memory::resident::Of>,
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let args = Args::parse();
+    let scale = memory::Scale::new(args.quick);
+    if let Some(of) = args.resident {
+        println!("{}", memory::resident::measure(of, &scale)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.store != "memory:" {
+        return Err("only memory: can be measured so far".into());
+    }
+
+    let mut report = Report::new(&args.store, args.quick);
+    for run in 1..=if args.quick { 1 } else { 3 } {
+        eprintln!("run {run}");
+        report.add_run(memory::run(&scale)?);
+    }
+    println!("{report}");
+    if let Some(file) = args.json {
+        std::fs::write(file, serde_json::to_string_pretty(&report.to_json())? + "\n")?;
+    }
+    Ok(if args.quick || report.all_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
