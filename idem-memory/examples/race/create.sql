@@ -1,0 +1,1 @@
+INSERT INTO created (key, caller) VALUES (?1, ?2)
