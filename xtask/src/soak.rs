@@ -1,0 +1,54 @@
+//! `cargo xtask soak`: every test, many times over. A test that fails once in twenty runs is a bug, here or in the
+//! code, and an ordinary run hides it nineteen times out of twenty.
+
+use std::time::{Duration, Instant};
+
+use crate::install::{NEXTEST, ensure};
+use crate::metadata::Metadata;
+use crate::report;
+use crate::step::{Result, fail, run, seconds, shown};
+use crate::test::every_test;
+
+/// Runs all tests `times` times, to the end even if a run fails, and fails unless every run passed.
+pub(crate) fn run_repeatedly(workspace: &Metadata, times: u32) -> Result {
+    ensure(&[NEXTEST])?;
+    let mut tests = every_test();
+    tests.args(["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"]);
+
+    // Built before the clock starts.
+    run(every_test().arg("--no-run"))?;
+    let (mut failures, mut durations) = (Vec::new(), Vec::new());
+    for number in 1..=times {
+        eprintln!("\n==> run {number} of {times}");
+        let begun = Instant::now();
+        if run(&mut tests).is_err() {
+            failures.push(number.to_string());
+        }
+        durations.push(begun.elapsed());
+    }
+
+    let passed = durations.len() - failures.len();
+    let total: Duration = durations.iter().sum();
+    // `times` is at least 1, so that there is a longest and a shortest; the defaults are never used.
+    let (shortest, longest) = (durations.iter().min().copied(), durations.iter().max().copied());
+    let (shortest, longest) = (shortest.unwrap_or_default(), longest.unwrap_or_default());
+    let mut body = format!(
+        "{passed} of {times} runs passed, in {} ({} to {} a run). Each run: `{}`.\n",
+        seconds(total),
+        seconds(shortest),
+        seconds(longest),
+        shown(&tests),
+    );
+    if !failures.is_empty() {
+        body = format!("{body}\nFailed: run {}.\n", failures.join(", "));
+    }
+    report::write(
+        workspace,
+        "soak",
+        "Every test, again and again",
+        &format!("cargo xtask soak --times {times}"),
+        &body,
+    )?;
+    eprintln!("\n{passed} of {times} runs passed");
+    if failures.is_empty() { Ok(()) } else { fail(format!("failed: run {}", failures.join(", "))) }
+}

@@ -1,0 +1,68 @@
+//! `cargo xtask test`: whether the workspace is correct.
+//!
+//! The quick checks come first, so that a slip is told within a minute. The test runner comes last, so that its own
+//! summary ends the output, and its status is the task's.
+
+use std::env;
+use std::process::Command;
+
+use crate::install::{C_COMPILER, NEXTEST, ensure};
+use crate::metadata::Metadata;
+use crate::step::{Result, capture, cargo, fail, finish_with, run, shown, step};
+use crate::{features, hygiene, msrv};
+
+/// Runs every step in order and stops at the first that fails.
+pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
+    step("what the tests need", || ensure(&[C_COMPILER, NEXTEST]))?;
+    step("tracked files", || hygiene::check(workspace))?;
+    step("rust-version of each crate", || msrv::check(workspace))?;
+    step("each feature alone", || features::check(workspace))?;
+    step("build of the tests", || run(every_test().arg("--no-run")))?;
+    step("examples in the documentation", || {
+        run(&mut cargo("test --doc --workspace --all-features".split(' ')))
+    })?;
+    step("every interleaving (shuttle)", || run(&mut shuttle(workspace)))?;
+    step("the race of the README", race)?;
+    eprintln!("\n==> tests");
+    finish_with(every_test().arg("--no-fail-fast"))
+}
+
+/// The runner over every test of the workspace.
+pub(crate) fn every_test() -> Command {
+    cargo("nextest run --workspace --all-features".split(' '))
+}
+
+/// The tests in which the model checker stands in for the crates' own locks and atomics: idem-core's `model` module,
+/// and idem-memory's `shuttle`.
+///
+/// The other tests are left out: outside of a model those locks panic. The flag changes every dependency's build, so
+/// that these tests have a target directory of their own.
+fn shuttle(workspace: &Metadata) -> Command {
+    let mut models =
+        cargo("nextest run --package idem-core --package idem-memory --lib --test shuttle".split(' '));
+    models.args(["--filterset", "test(/^model::/) | binary(shuttle)"]);
+    models.arg("--target-dir").arg(workspace.target_directory.join("shuttle"));
+    models.env("RUSTFLAGS", format!("{} --cfg shuttle", env::var("RUSTFLAGS").unwrap_or_default()).trim());
+    models
+}
+
+/// A short run of the race, with idem and without: the example has to pass, and has to be able to fail.
+fn race() -> Result {
+    let example =
+        || cargo("run --quiet --package idem-memory --example race -- --keys 20 --callers 8".split(' '));
+    run(&mut example())?;
+
+    let mut unprotected = example();
+    unprotected.arg("--without-idem");
+    eprintln!("    {}", shown(&unprotected));
+    let output = capture(&mut unprotected)?;
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
+    match output.status.code() {
+        Some(1) => Ok(()),
+        _ => fail(format!(
+            "the race without idem ended with {} where its double creates should have made it 1\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+        )),
+    }
+}
