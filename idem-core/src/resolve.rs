@@ -49,8 +49,8 @@ impl Engine {
     /// [`LeaseExpired`](crate::Outcome::LeaseExpired).
     ///
     /// The operator takes the key over as a further attempt and settles it in its own name, so every rule about tokens
-    /// and fences holds for it too: a late completion of the old owner is refused. If this fails halfway, the key is
-    /// left as an abandoned run leaves it, and can be resolved again.
+    /// and fences holds for it too: a late completion of the old owner is refused. If this fails halfway, the key
+    /// can be resolved again: at once, or when the operator's lease is over if the store did not acknowledge its end.
     pub async fn resolve(&self, key: &Key, resolution: Resolution) -> Result<ResolveOutcome, StoreError> {
         let shared = self.shared();
         let active = Activity::enter(shared)?;
