@@ -13,6 +13,7 @@ use crate::install::{NEXTEST, Need, Source, ensure};
 use crate::metadata::Metadata;
 use crate::report;
 use crate::step::{Failure, Result, capture, cargo, fail, shown};
+use crate::test::{CORE_TESTED_BY, CORE_TESTS};
 
 const CARGO_MUTANTS: Need = Need {
     name: "cargo-mutants",
@@ -23,13 +24,6 @@ const CARGO_MUTANTS: Need = Need {
 /// What is mutated: the state machine, the engine, and the types that both are made of.
 const MUTATED: &str = "idem-core";
 
-/// The packages whose tests hold it. The conformance suite finds what no unit test of idem-core does.
-const TESTED_BY: [&str; 3] = ["idem-core", "idem-memory", "conformance-tests"];
-
-/// Of those, the tests that run for every mutant: the suite once, over the reference store. The tests *of* the suite
-/// take minutes, and look at stores that are broken already.
-const TESTS: &str = "package(idem-core) | package(idem-memory) | binary(=reference)";
-
 /// Where the explanations stand.
 const EXPLANATIONS: &str = "xtask/surviving-mutants.txt";
 
@@ -38,9 +32,9 @@ pub(crate) fn run(workspace: &Metadata, arguments: &[String]) -> Result {
     ensure(&[NEXTEST, CARGO_MUTANTS])?;
     let mut mutants = cargo(["mutants", "--all-features", "--test-tool", "nextest", "--colors", "never"]);
     mutants.args(["--package", MUTATED]);
-    mutants.args(TESTED_BY.iter().flat_map(|package| ["--test-package", package]));
+    mutants.args(CORE_TESTED_BY.iter().flat_map(|package| ["--test-package", package]));
     // Relative paths: the command is quoted in the result.
-    mutants.args(["--output", "target"]).args(arguments).args(["--", "--filterset", TESTS]);
+    mutants.args(["--output", "target"]).args(arguments).args(["--", "--filterset", CORE_TESTS]);
     mutants.current_dir(&workspace.workspace_root);
     eprintln!("    {}", shown(&mutants));
     mutants.stdout(Stdio::inherit()).stderr(Stdio::inherit());

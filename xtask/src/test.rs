@@ -11,6 +11,13 @@ use crate::metadata::Metadata;
 use crate::step::{Result, capture, cargo, fail, finish_with, run, shown, step};
 use crate::{features, hygiene, msrv};
 
+/// The packages whose tests hold idem-core: the conformance suite finds what no unit test of idem-core does.
+pub(crate) const CORE_TESTED_BY: [&str; 3] = ["idem-core", "idem-memory", "conformance-tests"];
+
+/// Of those, the tests that look at idem-core: the suite once, over its reference store. The tests *of* the suite take
+/// minutes, and look at stores that are broken on purpose.
+pub(crate) const CORE_TESTS: &str = "package(idem-core) | package(idem-memory) | binary(=reference)";
+
 /// Runs every step in order and stops at the first that fails.
 pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
     step("what the tests need", || ensure(&[C_COMPILER, NEXTEST]))?;
