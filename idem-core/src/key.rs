@@ -5,6 +5,7 @@
 //! `("a:b", "c")` and `("a", "b:c")` are different keys on every backend.
 
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -39,11 +40,9 @@ impl Key {
         let scope_len = checked_len("scope", scope)?;
         checked_len("name", name)?;
 
-        let mut bytes = Vec::with_capacity(1 + scope.len() + name.len());
-        bytes.push(scope_len);
-        bytes.extend_from_slice(scope);
-        bytes.extend_from_slice(name);
-        Ok(Self { bytes: bytes.into() })
+        // Its length is known beforehand, so the bytes are written where they will stay.
+        let bytes = iter::once(scope_len).chain(scope.iter().copied()).chain(name.iter().copied());
+        Ok(Self { bytes: bytes.collect() })
     }
 
     /// The scope, as it was given.

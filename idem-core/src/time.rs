@@ -33,7 +33,7 @@ impl Timestamp {
     }
 }
 
-/// A length of time that a [`Record`] holds: whole microseconds, never zero when it was made from a checked duration.
+/// A length of time that a [`Record`](crate::Record) holds: whole microseconds, never zero when it was made from a checked duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Span(u64);
 
@@ -52,7 +52,8 @@ impl Span {
 /// Rounds up to the next microsecond, so that no duration above zero becomes zero.
 impl From<Duration> for Span {
     fn from(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX))
+        let part_of_a_second = u64::from(duration.subsec_nanos().div_ceil(1000));
+        Self(duration.as_secs().saturating_mul(1_000_000).saturating_add(part_of_a_second))
     }
 }
 

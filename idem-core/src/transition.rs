@@ -45,6 +45,7 @@ pub type Change = Option<Record>;
 /// [`ReservationStore::reserve`](crate::ReservationStore::reserve).
 ///
 /// Fails only if the fencing tokens are used up, as an error that [`FencingToken::next`] explains.
+#[inline]
 pub fn reserve(
     found: Option<&Record>,
     request: &Reserve,
@@ -65,8 +66,9 @@ pub fn reserve(
         State::InFlight { abandoned: true, .. } if record.owner == request.owner => {
             (ReserveOutcome::Stale, None)
         }
-        State::InFlight { .. } if record.owner == request.owner => {
-            let (record, lease_left) = extended(record, request.lease.into(), now);
+        State::InFlight { lease_until, lease, record_ttl, .. } if record.owner == request.owner => {
+            let held = (*lease_until, *lease);
+            let (record, lease_left) = extended(record, held, *record_ttl, request.lease.into(), now);
             let (attempt, fence) = (record.attempt, record.fence);
             (ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record))
         }
@@ -89,6 +91,7 @@ pub fn reserve(
 }
 
 /// [`ReservationStore::complete`](crate::ReservationStore::complete).
+#[inline]
 pub fn complete(
     found: Option<&Record>,
     owner: OwnerToken,
@@ -118,6 +121,7 @@ pub fn complete(
 /// [`ReservationStore::release`](crate::ReservationStore::release).
 ///
 /// Fails only if the fencing tokens are used up.
+#[inline]
 pub fn release(
     found: Option<&Record>,
     owner: OwnerToken,
@@ -146,6 +150,7 @@ pub fn release(
 }
 
 /// [`ReservationStore::abandon`](crate::ReservationStore::abandon).
+#[inline]
 pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (AbandonOutcome, Change) {
     let Some(record) = owned(found, owner, now) else {
         return (AbandonOutcome::Lost, None);
@@ -168,6 +173,7 @@ pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (Ab
 }
 
 /// [`ReservationStore::renew`](crate::ReservationStore::renew).
+#[inline]
 pub fn renew(
     found: Option<&Record>,
     owner: OwnerToken,
@@ -178,8 +184,9 @@ pub fn renew(
         return (RenewOutcome::Lost, None);
     };
     match &record.state {
-        State::InFlight { abandoned: false, .. } => {
-            let (record, lease_left) = extended(record, lease.into(), now);
+        State::InFlight { lease_until, lease: held, record_ttl, abandoned: false } => {
+            let held = (*lease_until, *held);
+            let (record, lease_left) = extended(record, held, *record_ttl, lease.into(), now);
             (RenewOutcome::Renewed { lease_left }, Some(record))
         }
         State::Completed { .. } => (RenewOutcome::AlreadyCompleted, None),
@@ -188,16 +195,19 @@ pub fn renew(
 }
 
 /// The record, unless it counts as absent (INV-1).
+#[inline]
 fn unexpired(found: Option<&Record>, now: Timestamp) -> Option<&Record> {
     found.filter(|record| !record.is_expired(now))
 }
 
 /// The record, if it is there and `owner`'s.
+#[inline]
 fn owned(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> Option<&Record> {
     unexpired(found, now).filter(|record| record.owner == owner)
 }
 
 /// Makes `request.owner` the owner, as the given attempt.
+#[inline]
 fn grant(
     request: &Reserve,
     attempt: u32,
@@ -219,21 +229,21 @@ fn grant(
     Ok((ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record)))
 }
 
-/// The record with its lease moved to `now + lease` if that is later (INV-2), and what is then left of it.
-///
-/// A record that is not in flight comes back as it is; no caller passes one.
-fn extended(record: &Record, new_lease: Span, now: Timestamp) -> (Record, Duration) {
-    let mut record = record.clone();
-    let mut lease_left = Duration::ZERO;
-    if let State::InFlight { lease_until, lease, record_ttl, .. } = &mut record.state {
-        if now.after(new_lease) >= *lease_until {
-            *lease_until = now.after(new_lease);
-            *lease = new_lease;
-        }
-        lease_left = lease_until.since(now);
-        record.expires_at = lease_until.after(*record_ttl);
-    }
-    (record, lease_left)
+/// The record in flight with its lease, `held` until an instant and for a span, moved to `now + asked` if that is later
+/// (INV-2); and what is then left of it.
+#[inline]
+fn extended(
+    record: &Record,
+    held: (Timestamp, Span),
+    record_ttl: Span,
+    asked: Span,
+    now: Timestamp,
+) -> (Record, Duration) {
+    let asked = (now.after(asked), asked);
+    let (lease_until, lease) = if asked.0 >= held.0 { asked } else { held };
+    let state = State::InFlight { lease_until, lease, record_ttl, abandoned: false };
+    let record = Record { state, expires_at: lease_until.after(record_ttl), ..*record };
+    (record, lease_until.since(now))
 }
 
 fn tombstone(owner: OwnerToken, fence: FencingToken, attempt: u32, kept: Span, now: Timestamp) -> Record {
