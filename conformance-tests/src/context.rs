@@ -109,6 +109,17 @@ impl Context {
         }
     }
 
+    /// Lets time pass until `is_true`, and fails the case if that never comes.
+    pub(crate) async fn until(&self, what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+        for _ in 0..10_000 {
+            if is_true().await {
+                return;
+            }
+            self.pass(MILLI).await;
+        }
+        panic!("it never came that {what}");
+    }
+
     /// Runs `callers` at once, each in a task of its own, half of them through a second handle, and gives their
     /// results in order. They set out together, so as to meet.
     pub(crate) async fn race<T, F, Fut>(&self, callers: usize, run: F) -> Vec<T>
@@ -146,18 +157,6 @@ pub(crate) async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
-}
-
-/// Waits until `is_true`, and fails the case if that never comes. On a paused clock the waiting moves it, so that the
-/// timers of whatever is to happen fire.
-pub(crate) async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
-    for _ in 0..10_000 {
-        if is_true().await {
-            return;
-        }
-        tokio::time::sleep(MILLI).await;
-    }
-    panic!("it never came that {what}");
 }
 
 /// The key that most cases use.

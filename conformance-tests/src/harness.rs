@@ -81,9 +81,10 @@ pub trait Instance: Send + Sync + 'static {
     async fn second_handle(&self) -> Arc<dyn ReservationStore>;
 
     /// Lets time pass for the store, for all handles, and returns when at least `by` has passed on its clock. The
-    /// default really waits. Not called where the store follows tokio's clock and that is paused.
+    /// default really waits, a little longer than asked, for clocks that count milliseconds. Not called where the store
+    /// follows tokio's clock and that is paused.
     async fn advance(&self, by: Duration) {
-        tokio::time::sleep(by).await;
+        tokio::time::sleep(by + Duration::from_millis(5)).await;
     }
 
     /// Changes the fence of the key's record behind the store's back ([`Ability::SetFence`]).

@@ -18,12 +18,14 @@ use tokio::time::Instant;
 /// A map behind one lock, on which [`idem_core::transition`] runs. It is there to test tests with; for anything else
 /// there is `idem-memory`.
 ///
-/// Its clock is tokio's, plus what [`advance`](Self::advance) added.
+/// Its clock is tokio's, plus what [`advance`](Self::advance) added; a [`stopped`](Self::stopped) one's is only moved by
+/// that.
 #[derive(Debug)]
 pub struct Reference {
     records: Mutex<HashMap<Vec<u8>, Record>>,
     rules: Rules,
     started: (SystemTime, Instant),
+    is_stopped: bool,
     advanced_micros: AtomicU64,
 }
 
@@ -42,11 +44,19 @@ impl Reference {
             records: Mutex::default(),
             rules,
             started: (SystemTime::now(), Instant::now()),
+            is_stopped: false,
             advanced_micros: AtomicU64::new(0),
         }
     }
 
-    /// Moves the store's clock on, beyond what tokio's clock does.
+    /// The same store with a clock that stands still unless it is advanced.
+    #[must_use]
+    pub fn stopped(mut self) -> Self {
+        self.is_stopped = true;
+        self
+    }
+
+    /// Moves the store's clock on.
     pub fn advance(&self, by: Duration) {
         self.advanced_micros.fetch_add(Span::from(by).as_micros(), Ordering::SeqCst);
     }
@@ -80,8 +90,8 @@ impl Reference {
 
     fn now(&self) -> Timestamp {
         let (wall, monotonic) = self.started;
-        let since_epoch =
-            wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + monotonic.elapsed();
+        let elapsed = if self.is_stopped { Duration::ZERO } else { monotonic.elapsed() };
+        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + elapsed;
         let micros = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
         Timestamp::from_micros(micros + self.advanced_micros.load(Ordering::SeqCst))
     }

@@ -1,5 +1,5 @@
-//! The suite over the reference store, on a clock that runs and that the harness moves on.
+//! The suite over the reference store, on a clock that stands still until the harness moves it.
 
 mod support;
 
-conformance_tests::main!(support::ReferenceHarness(conformance_tests::Clock::Adjustable));
+conformance_tests::main!(support::ReferenceHarness(conformance_tests::Clock::Manual));

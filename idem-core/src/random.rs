@@ -5,7 +5,9 @@
 //! system's randomness; 64 tokens come out of one system call, and bytes are wiped as they are handed out.
 //!
 //! INV-1: a buffer is used only by the process that filled it. After `fork` the child holds a copy of its parent's
-//! buffer, so every draw compares the process id and starts afresh when it differs.
+//! buffer, so every draw compares the process id and starts afresh when it differs. (What that cannot see: a virtual
+//! machine that is resumed twice from one snapshot, and a process that is number 1 of its namespace and forks another
+//! that is number 1 of a nested one.)
 
 use std::cell::RefCell;
 use std::time::Duration;

@@ -29,6 +29,7 @@ cases![Threads:
     n70_a_renewal_against_an_abandon_leaves_the_key_open,
     n75_200_keys_times_16_callers_have_one_owner_each,
     n75_200_keys_times_16_callers_of_two_engines_run_each_handler_once,
+    n82_flushed_scripts_under_load_lose_nothing [Has(FlushScripts)],
 ];
 
 /// How often two callers duel. Either order has to be seen for the case to mean much.
@@ -280,6 +281,32 @@ async fn n75_200_keys_times_16_callers_of_two_engines_run_each_handler_once(cx: 
     })
     .await;
     assert!(created.iter().all(|created| created.load(Ordering::SeqCst) == 1));
+}
+
+async fn n82_flushed_scripts_under_load_lose_nothing(cx: Context) {
+    let owners: Vec<_> =
+        (0..4 * ROUNDS).map(|number| cx.caller_of(&key("load", format!("{number}")))).collect();
+    cx.race(5, |index, store| {
+        let (cx, owners) = (cx.clone(), owners.clone());
+        async move {
+            let Some(owners) = owners.chunks(ROUNDS).nth(index) else {
+                for _ in 0..ROUNDS {
+                    cx.instance().flush_scripts().await;
+                    tokio::task::yield_now().await;
+                }
+                return;
+            };
+            for owner in owners {
+                let owner = owner.clone().through(store.clone());
+                owner.reserved().await;
+                owner.completed("an answer").await;
+            }
+        }
+    })
+    .await;
+    for owner in owners {
+        assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes("an answer"))));
+    }
 }
 
 /// One of many duels, on a key of its own.

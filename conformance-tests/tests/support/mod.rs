@@ -12,7 +12,9 @@ pub(crate) struct ReferenceHarness(pub(crate) Clock);
 #[async_trait]
 impl Harness for ReferenceHarness {
     async fn fresh(&self) -> Box<dyn Instance> {
-        Box::new(ReferenceInstance { store: Arc::new(Reference::new()), clock: self.0 })
+        let store = Reference::new();
+        let store = if self.0 == Clock::Manual { store.stopped() } else { store };
+        Box::new(ReferenceInstance { store: Arc::new(store), clock: self.0 })
     }
 
     fn clock(&self) -> Clock {

@@ -1,4 +1,4 @@
-//! Stored answers that this engine cannot read are errors, and never a reason to run again.
+//! Stored answers that an engine cannot read, and answers that a store cannot keep, are never a reason to run again.
 
 use std::convert::Infallible;
 
@@ -12,6 +12,7 @@ use crate::context::{Context, fingerprint};
 cases![Engine:
     n108_an_answer_of_another_schema_is_an_error_and_not_run_again,
     n108_an_answer_of_another_codec_is_an_error_and_not_run_again,
+    n91_an_answer_that_is_too_large_for_the_store_is_not_kept_and_not_run_again [AnswerLimit],
 ];
 
 async fn n108_an_answer_of_another_schema_is_an_error_and_not_run_again(cx: Context) {
@@ -29,4 +30,15 @@ async fn n108_an_answer_of_another_codec_is_an_error_and_not_run_again(cx: Conte
     assert!(matches!(bytes.await, Ok(Outcome::Executed(_))));
     let refused = engine.execute(&key, &payload, never_run).await;
     assert!(matches!(refused, Err(ExecuteError::Codec(_))), "{refused:?}");
+}
+
+async fn n91_an_answer_that_is_too_large_for_the_store_is_not_kept_and_not_run_again(cx: Context) {
+    let (engine, key, payload) = (engine(&cx), cx.key(), fingerprint("payload"));
+    let limit = cx.harness().max_answer_bytes().expect("the case is ignored otherwise");
+    let too_large = Bytes::from(vec![0; limit + 1]);
+    let first =
+        engine.execute_bytes(&key, &payload, |_| async { Ok::<_, Infallible>(too_large.clone()) }).await;
+    assert!(matches!(&first, Ok(Outcome::Executed(value)) if *value == too_large));
+    let again = engine.execute(&key, &payload, never_run).await;
+    assert!(matches!(again, Ok(Outcome::NotKept)), "{again:?}");
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Executed, build, builder, engine, is_completed, is_up_for_takeover, next_attempt, run};
 use crate::case::cases;
-use crate::context::{Context, fingerprint, until};
+use crate::context::{Context, fingerprint};
 use crate::{Counted, Fault, Faulty};
 
 cases![Engine:
@@ -90,7 +90,7 @@ async fn n101_after_a_dropped_execution_the_next_caller_runs_at_once_as_attempt_
         outcome = hung => panic!("{outcome:?}"),
         started = has_started => started.expect("the handler runs"),
     }
-    until("the abandon is acknowledged", async || is_up_for_takeover(&cx).await).await;
+    cx.until("the abandon is acknowledged", async || is_up_for_takeover(&cx).await).await;
     assert_eq!(next_attempt(&cx, &engine).await, 2);
 }
 
@@ -101,9 +101,9 @@ async fn n102_an_execution_dropped_after_its_handler_returned_is_completed(cx: C
     let engine = build(Engine::builder(counted.clone()));
     tokio::select! {
         outcome = run(&cx, &engine, "first") => panic!("{outcome:?}"),
-        () = until("the completion is sent", async || counted.calls(Operation::Complete) > 0) => {}
+        () = cx.until("the completion is sent", async || counted.calls(Operation::Complete) > 0) => {}
     }
-    until("the completion is acknowledged", async || is_completed(&cx).await).await;
+    cx.until("the completion is acknowledged", async || is_completed(&cx).await).await;
     assert!(matches!(run(&cx, &engine, "second").await, Ok(Outcome::Replayed(value)) if value == "first"));
 }
 
@@ -121,7 +121,7 @@ async fn n103_a_detached_handler_survives_its_caller(cx: Context) {
         started = has_started => started.expect("the handler runs"),
     }
     finish.send("first".to_owned()).expect("the handler still runs");
-    until("the completion is acknowledged", async || is_completed(&cx).await).await;
+    cx.until("the completion is acknowledged", async || is_completed(&cx).await).await;
     assert!(matches!(run(&cx, &engine, "second").await, Ok(Outcome::Replayed(value)) if value == "first"));
 }
 

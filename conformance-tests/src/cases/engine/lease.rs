@@ -10,7 +10,7 @@ use super::{build, builder, faulty, hang, is_up_for_takeover, next_attempt};
 use crate::Fault;
 use crate::caller::Caller;
 use crate::case::cases;
-use crate::context::{Context, MINUTE, fingerprint, joined, until};
+use crate::context::{Context, MINUTE, fingerprint, joined};
 
 cases![Engine:
     n107_a_lease_that_cannot_be_renewed_is_seen_as_lost_by_the_handler,
@@ -89,7 +89,7 @@ async fn lose_the_lease(
     is_lost.await.expect("the handler sees it");
     let challenger = cx.caller();
     // The handler is told early rather than late, so the store may still hold the lease for a moment.
-    until("the key is taken over", async || {
+    cx.until("the key is taken over", async || {
         matches!(challenger.reserve().await, ReserveOutcome::Reserved { attempt: 2, .. })
     })
     .await;

@@ -2,6 +2,7 @@
 //! not answer, and when they would rather wait.
 
 mod format;
+mod guard;
 mod handler;
 mod lease;
 mod operator;
@@ -20,8 +21,15 @@ use crate::Faulty;
 use crate::case::Case;
 use crate::context::{Context, DAY, HOUR, fingerprint};
 
-pub(super) const CASES: [&[Case]; 6] =
-    [handler::CASES, store_down::CASES, lease::CASES, format::CASES, operator::CASES, waiting::CASES];
+pub(super) const CASES: [&[Case]; 7] = [
+    handler::CASES,
+    store_down::CASES,
+    lease::CASES,
+    format::CASES,
+    operator::CASES,
+    waiting::CASES,
+    guard::CASES,
+];
 
 pub(super) type Executed<E = Infallible> = Result<Outcome<String>, ExecuteError<E>>;
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{build, builder, engine, hang, is_completed, never_run, run};
 use crate::case::cases;
-use crate::context::{Context, HOUR, fingerprint, joined, until};
+use crate::context::{Context, HOUR, fingerprint, joined};
 
 cases![Engine:
     n110_a_shutdown_waits_for_what_ends,
@@ -41,7 +41,7 @@ async fn n110_a_shutdown_waits_for_what_ends(cx: Context) {
         async move { engine.shutdown(HOUR).await }
     });
     let is_closed = async || engine.reserve(&cx.key(), &fingerprint("payload")).await.is_err();
-    until("nothing new is let in", is_closed).await;
+    cx.until("nothing new is let in", is_closed).await;
     finish.send("first".to_owned()).expect("the handler still runs");
     assert!(matches!(joined(ending).await, Ok(Outcome::Executed(_))));
     let report = joined(shutdown).await;

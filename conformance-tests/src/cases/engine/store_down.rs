@@ -9,7 +9,7 @@ use idem_core::{
 use super::{faulty, never_run, next_attempt, run};
 use crate::Fault;
 use crate::case::cases;
-use crate::context::{Context, fingerprint, until};
+use crate::context::{Context, fingerprint};
 
 cases![Engine:
     n104_with_the_store_down_the_handler_does_not_run,
@@ -36,7 +36,7 @@ async fn n104_a_reservation_given_up_as_unknown_is_released(cx: Context) {
     let refused = engine.execute(&cx.key(), &fingerprint("payload"), never_run).await;
     assert!(matches!(refused, Err(ExecuteError::Store(_))), "{refused:?}");
     faults.set(Operation::Reserve, None);
-    until("the release is acknowledged", async || cx.caller().get().await.is_none()).await;
+    cx.until("the release is acknowledged", async || cx.caller().get().await.is_none()).await;
     assert_eq!(next_attempt(&cx, &engine).await, 1);
 }
 

@@ -96,7 +96,10 @@ pub(crate) const BUGS: &[Broken] = &[
         |store, hooks| {
             Arc::new(Intercepted(Scripted { inner: store, flushed: hooks.scripts_flushed.clone() }))
         },
-        &["unknown::n82_flushed_scripts_between_calls_change_no_answer"],
+        &[
+            "unknown::n82_flushed_scripts_between_calls_change_no_answer",
+            "concurrency::n82_flushed_scripts_under_load_lose_nothing",
+        ],
     ),
     Broken::wrapped(
         "forgets everything when its server is killed",
