@@ -317,6 +317,13 @@ mod releasing {
     }
 
     #[test]
+    fn a_tombstone_outlives_every_reservation_that_is_still_on_its_way() {
+        assert_eq!(MIN_TOMBSTONE, Duration::from_secs(300));
+        let tombstone = release(Some(&in_flight()), alice(), at(SECOND)).1.unwrap();
+        assert_eq!(tombstone.expires_at, at(Duration::from_secs(301)));
+    }
+
+    #[test]
     fn a_tombstone_lasts_as_long_as_the_lease_and_a_later_attempts_as_long_as_its_record_would_have() {
         let long = ask_for(alice(), MIN_TOMBSTONE * 2);
         let record = reserve(None, &long, at(Duration::ZERO)).1;
