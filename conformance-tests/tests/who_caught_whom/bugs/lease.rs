@@ -167,6 +167,28 @@ pub(crate) const BUGS: &[Broken] = &[
         &["lease::n46_a_heartbeat_keeps_the_record_beyond_its_record_ttl"],
     ),
     Broken::rules(
+        "calls every renewal lost",
+        Rules { renew: |_, _, _, _| (RenewOutcome::Lost, None), ..Rules::CORRECT },
+        &["lease::n41_renew_extends_the_lease", "engine::guard::n112_a_guard_renews"],
+    ),
+    Broken::rules(
+        "takes a lease over that still runs",
+        Rules {
+            reserve: |found, request, now| match found {
+                Some(record) if record.owner != request.owner => {
+                    transition::reserve(Some(&lease_until(record, |_, _| now)), request, now)
+                }
+                _ => transition::reserve(found, request, now),
+            },
+            ..Rules::CORRECT
+        },
+        &[
+            "reserve::n03_another_owner_during_the_lease_is_in_flight",
+            "engine::guard::n112_while_a_guard_is_held_others_are_told_so",
+            "linearizability::an_order_explains_every_answer_of_concurrent_clients",
+        ],
+    ),
+    Broken::rules(
         "never ends a lease",
         Rules {
             reserve: |found, request, now| {
