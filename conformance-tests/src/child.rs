@@ -1,11 +1,11 @@
 //! The other processes of the crash cases: this very program, started again with a task in its environment.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::{Completion, Fingerprint, OwnerToken, Reserve, ReserveOutcome};
+use idem_core::{CompleteOutcome, Completion, OwnerToken, Reserve, ReserveOutcome};
 
 use crate::Harness;
 use crate::caller::bytes;
@@ -60,7 +60,7 @@ impl Child {
         let mut process = Command::new(program)
             .env(TASK, task.to_word())
             .env(LOCATION, location)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts once more");
@@ -98,15 +98,15 @@ pub(crate) fn serve(harness: &Arc<dyn Harness>) -> Option<ExitCode> {
         .expect("a runtime can be made wherever tests can run")
         .block_on(perform(&**harness, task, &location));
     println!("{said}");
-    loop {
-        std::thread::park();
-    }
+    // Until it is killed, or whoever started it is gone: that closes the pipe.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    Some(ExitCode::SUCCESS)
 }
 
 async fn perform(harness: &dyn Harness, task: Task, location: &str) -> &'static str {
     let instance = harness.open(location).await;
     let (store, key, owner) = (instance.store(), usual_key(), OwnerToken::random());
-    let payload: Fingerprint = fingerprint("payload");
+    let payload = fingerprint("payload");
     let said = match task {
         Task::Open => "opened",
         Task::Reserve { lease } => match store.reserve(&key, Reserve::new(owner, payload, lease)).await {
@@ -118,7 +118,7 @@ async fn perform(harness: &dyn Harness, task: Task, location: &str) -> &'static 
             let reserved = store.reserve(&key, Reserve::new(owner, payload, HOUR)).await;
             let completion = Completion::new(bytes(Task::ANSWER), DAY);
             match (reserved, store.complete(&key, owner, completion).await) {
-                (Ok(_), Ok(idem_core::CompleteOutcome::Completed)) => "completed",
+                (Ok(_), Ok(CompleteOutcome::Completed)) => "completed",
                 _ => "failed",
             }
         }

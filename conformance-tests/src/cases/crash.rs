@@ -2,10 +2,10 @@
 
 use idem_core::{CompleteOutcome, ReserveOutcome};
 
-use crate::caller::{Caller, bytes};
+use crate::caller::bytes;
 use crate::case::{Setting, cases};
 use crate::child::{Child, Task};
-use crate::context::{Context, MILLI};
+use crate::context::{Context, HOUR, MILLI, key};
 
 cases![Store:
     n83_after_a_kill_the_next_owner_is_attempt_2_once_the_lease_is_over [Has(OutlivesProcess)],
@@ -23,7 +23,7 @@ async fn n83_after_a_kill_the_next_owner_is_attempt_2_once_the_lease_is_over(cx:
     child.kill();
     let cx = reopened(&cx, &location).await;
     cx.pass(cx.span()).await;
-    assert_eq!(caller(&cx).reserved().await.attempt, 2);
+    assert_eq!(cx.caller().reserved().await.attempt, 2);
 }
 
 async fn n84_after_a_kill_an_acknowledged_answer_is_replayed(cx: Context) {
@@ -32,14 +32,14 @@ async fn n84_after_a_kill_an_acknowledged_answer_is_replayed(cx: Context) {
     assert_eq!(child.said(), "completed");
     child.kill();
     let cx = reopened(&cx, &location).await;
-    match caller(&cx).reserve().await {
+    match cx.caller().reserve().await {
         ReserveOutcome::Completed { answer, .. } => assert!(answer == bytes(Task::ANSWER)),
         other => panic!("{other:?}"),
     }
 }
 
 async fn n85_a_killed_server_keeps_what_it_acknowledged(cx: Context) {
-    let (done, running) = (cx.caller(), cx.caller_of(&crate::context::key("tenant", "another request")));
+    let (done, running) = (cx.caller(), cx.caller_of(&key("tenant", "another request")));
     done.reserved().await;
     done.completed("an answer").await;
     running.reserved().await;
@@ -58,7 +58,7 @@ async fn n86_after_a_kill_during_the_first_opening_the_next_one_works(cx: Contex
         std::thread::sleep(MILLI * step);
         child.kill();
         let cx = reopened(&cx, &location).await;
-        assert_eq!(caller(&cx).reserved().await.attempt, 1);
+        assert_eq!(cx.caller().reserved().await.attempt, 1);
     }
 }
 
@@ -72,7 +72,7 @@ async fn n87_eight_processes_open_a_new_store_at_once(cx: Context) {
 
 async fn n87_of_eight_processes_one_reserves_a_key(cx: Context) {
     let location = cx.harness().new_location();
-    let task = Task::Reserve { lease: crate::context::HOUR };
+    let task = Task::Reserve { lease: HOUR };
     let mut children: Vec<_> = (0..8).map(|_| Child::start(&task, &location)).collect();
     let mut said: Vec<_> = children.iter_mut().map(Child::said).collect();
     said.sort();
@@ -83,9 +83,4 @@ async fn n87_of_eight_processes_one_reserves_a_key(cx: Context) {
 async fn reopened(cx: &Context, location: &str) -> Context {
     let instance = cx.harness().open(location).await;
     Context::over(cx.harness().clone(), instance, Setting::Store)
-}
-
-/// A caller of the key that the children use.
-fn caller(cx: &Context) -> Caller {
-    cx.caller()
 }

@@ -1,8 +1,10 @@
 //! Lease: how long a silent owner blocks its key, and how it stays the owner.
 
-use idem_core::{CompleteOutcome, MAX_DURATION, RenewOutcome, ReserveOutcome, StoreErrorKind};
 use std::time::Duration;
 
+use idem_core::{CompleteOutcome, MAX_DURATION, RenewOutcome, ReserveOutcome, StoreErrorKind};
+
+use crate::caller::bytes;
 use crate::case::cases;
 use crate::context::{Context, DAY, HOUR, MILLI, MINUTE, SECOND};
 
@@ -194,7 +196,7 @@ async fn n49_a_record_ttl_far_shorter_than_the_lease_does_not_end_the_lease(cx: 
 async fn n49_a_retention_far_shorter_than_the_lease_is_kept_to(cx: Context) {
     let owner = cx.caller().lease(DAY);
     owner.reserved().await;
-    owner.completed_for(cx.span(), crate::caller::bytes("an answer")).await;
+    owner.completed_for(cx.span(), bytes("an answer")).await;
     cx.pass(cx.span()).await;
     assert_eq!(cx.caller().reserved().await.attempt, 1);
 }

@@ -1,8 +1,10 @@
 //! Unknown outcomes: a call whose answer was lost is sent again with its token, and has no second effect.
 
+use std::sync::Arc;
+
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Effect, Operation, ReleaseOutcome, RenewOutcome, ReserveOutcome,
-    StoreError,
+    AbandonOutcome, CompleteOutcome, Completion, Effect, Operation, ReleaseOutcome, RenewOutcome,
+    ReserveOutcome, StoreError,
 };
 
 use crate::Fault;
@@ -61,7 +63,7 @@ async fn n77_a_complete_whose_reply_was_lost_is_already_completed_when_sent_agai
     let (owner, faults) = faulty(cx.caller());
     owner.reserved().await;
     faults.next(Operation::Complete, Fault::ReplyLost);
-    let completion = idem_core::Completion::new(bytes("an answer"), HOUR);
+    let completion = Completion::new(bytes("an answer"), HOUR);
     expect_unknown(owner.store.complete(&owner.key, owner.request.owner, completion).await);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::AlreadyCompleted);
 }
@@ -70,7 +72,7 @@ async fn n77_a_complete_that_never_arrived_is_completed_when_sent_again(cx: Cont
     let (owner, faults) = faulty(cx.caller());
     owner.reserved().await;
     faults.next(Operation::Complete, Fault::RequestLost);
-    let completion = idem_core::Completion::new(bytes("an answer"), HOUR);
+    let completion = Completion::new(bytes("an answer"), HOUR);
     expect_unknown(owner.store.complete(&owner.key, owner.request.owner, completion).await);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
 }
@@ -109,7 +111,7 @@ async fn n79_a_dropped_reserve_leaves_a_defined_answer(cx: Context) {
 async fn n79_a_dropped_complete_leaves_a_defined_answer(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    let completion = idem_core::Completion::new(bytes("an answer"), HOUR);
+    let completion = Completion::new(bytes("an answer"), HOUR);
     dropped_midway(owner.store.complete(&owner.key, owner.request.owner, completion)).await;
     let again = owner.complete("an answer").await;
     assert!(matches!(again, CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted), "{again:?}");
@@ -181,8 +183,8 @@ async fn n82_flushed_scripts_between_calls_change_no_answer(cx: Context) {
 }
 
 /// The caller, with faults to be put between it and its store.
-fn faulty(caller: Caller) -> (Caller, std::sync::Arc<Faulty>) {
-    let faults = std::sync::Arc::new(Faulty::new(caller.store.clone()));
+fn faulty(caller: Caller) -> (Caller, Arc<Faulty>) {
+    let faults = Arc::new(Faulty::new(caller.store.clone()));
     (caller.through(faults.clone()), faults)
 }
 
