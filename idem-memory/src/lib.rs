@@ -4,7 +4,7 @@
 //! install. It differs from the other backends in one respect: **nothing outlives the process.** When it exits or
 //! crashes, every reservation, answer and tombstone is gone; a request that is sent again afterwards runs again, as
 //! attempt 1, and nothing shows that there was an earlier one. Two processes do not see each other. Where that matters,
-//! take `idem-sqlite`, `idem-postgres` or `idem-redis`; their stores are used in the same way.
+//! this is not the store to take; durable ones are being built on the same trait and are not here yet.
 //!
 //! ```
 //! use std::time::Duration;
