@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Fault, LEASE, TestStore, attempt_number, engine, engine_with, fingerprint, granted, hang, key,
-    waiting_engine,
+    until_called, waiting_engine,
 };
 
 fn run(engine: &Engine, name: &str, takes: Duration) -> JoinHandle<()> {
@@ -144,6 +144,17 @@ async fn a_caller_whose_reservation_is_under_way_is_refused_and_its_key_given_ba
         // It was released before the shutdown returned, so that elsewhere it is as if nothing had been.
         assert!(matches!(attempt_number(&crate::support::engine(&store)).await, Outcome::Executed(1)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_granted_at_the_very_instant_of_a_shutdown_is_given_back() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    store.shut_down_during_next(&engine);
+    assert!(is_shutdown(&refused(&engine).await.unwrap()));
+    until_called(&store, Operation::Release, 1).await;
+    assert_eq!(store.calls(Operation::Abandon), 0);
+    assert!(matches!(attempt_number(&crate::support::engine(&store)).await, Outcome::Executed(1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,10 @@
 //! A store for the engine's tests: the state machine over a map, on tokio's clock, that fails when it is told to.
 
 use std::collections::{HashMap, VecDeque};
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,6 +51,7 @@ struct Inner {
     always: Mutex<HashMap<Operation, Fault>>,
     in_scope: Mutex<Vec<(Operation, &'static str, Fault)>>,
     under_way: Mutex<HashMap<Operation, AtOnce>>,
+    shut_down: Mutex<Option<Engine>>,
 }
 
 /// How many calls of an operation are under way, and how many were at the most.
@@ -69,6 +72,7 @@ impl TestStore {
                 always: Mutex::default(),
                 in_scope: Mutex::default(),
                 under_way: Mutex::default(),
+                shut_down: Mutex::default(),
             }),
         }
     }
@@ -86,6 +90,11 @@ impl TestStore {
     /// Every call of this operation for a key of this scope goes wrong from now on.
     pub(crate) fn fail_scope(&self, scope: &'static str, operation: Operation, fault: Fault) {
         self.inner.in_scope.lock().unwrap().push((operation, scope, fault));
+    }
+
+    /// A shutdown of this engine begins between the effect of the next call and its answer.
+    pub(crate) fn shut_down_during_next(&self, engine: &Engine) {
+        *self.inner.shut_down.lock().unwrap() = Some(engine.clone());
     }
 
     /// What was to go wrong for good does so no more.
@@ -164,6 +173,11 @@ impl TestStore {
             }
             outcome
         };
+        let shut_down = self.inner.shut_down.lock().unwrap().take();
+        if let Some(engine) = shut_down {
+            let mut shutdown = pin!(engine.shutdown(Duration::ZERO));
+            poll_fn(|context| Poll::Ready(shutdown.as_mut().poll(context).is_ready())).await;
+        }
         match fault {
             Some(Fault::ReplyLost) => {
                 Err(StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, operation))
