@@ -112,6 +112,18 @@ async fn a_lease_is_lost_by_the_local_clock_when_the_store_cannot_be_reached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_granted_at_the_second_sending_counts_from_that() {
+    let store = TestStore::new();
+    store.fail_next(Operation::Reserve, Fault::Silent);
+    store.fail_all(Operation::Renew, Fault::Refused(StoreErrorKind::Unavailable));
+    let reservation = granted(&engine(&store), &key()).await;
+    // Nothing takes time here but the silence of the first sending.
+    let granted_at = Instant::now();
+    reservation.attempt().lost().await;
+    assert_eq!(granted_at.elapsed(), LEASE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_or_hangs_is_tried_again_sooner() {
     for fault in [Fault::Refused(StoreErrorKind::Unavailable), Fault::ReplyLost, Fault::Silent] {
         let store = TestStore::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idem_core::{
     AbandonOutcome, Admission, Attempt, CompleteOutcome, Engine, EngineBuilder, Fingerprint, InFlightPolicy,
-    InvalidPolicy, MAX_DURATION, Operation, Outcome, ReleaseOutcome, Response,
+    InvalidPolicy, MAX_DURATION, Operation, Outcome, ReleaseOutcome, RenewOutcome, Response,
 };
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +17,21 @@ async fn completed_it_is_replayed() {
     assert_eq!(outcome, CompleteOutcome::Completed);
     let again = engine.reserve(&key(), &fingerprint()).await.unwrap();
     assert!(matches!(again, Admission::Replayed(response) if response == Response::bytes("done")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_protected_until_it_is_lost_and_says_so() {
+    let store = TestStore::new();
+    let reservation = granted(&engine(&store), &key()).await;
+    let attempt = reservation.attempt();
+    assert!(!attempt.unprotected() && !attempt.is_lost());
+    let (fence, shown) = (attempt.fence, format!("{attempt:?}"));
+    let expected = format!("Attempt {{ number: 1, fence: {fence:?}, lost: false, unprotected: false, .. }}");
+    assert_eq!(shown, expected);
+
+    store.steal(&key());
+    assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Lost);
+    assert!(attempt.is_lost() && format!("{attempt:?}").contains("lost: true"));
 }
 
 #[tokio::test(start_paused = true)]
