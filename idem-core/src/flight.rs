@@ -305,11 +305,14 @@ impl Drop for Lead {
 #[cfg(test)]
 #[cfg(not(shuttle))]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, poll_fn};
+    use std::pin::Pin;
+    use std::task::Poll;
 
     use tokio::time::sleep;
 
     use super::*;
+    use crate::{FencingToken, OwnerToken};
 
     fn id() -> FlightId {
         (Key::new("scope", "name").unwrap(), Fingerprint::of(["payload"]))
@@ -363,6 +366,43 @@ mod tests {
         assert!(matches!(waited, Boarding::Elapsed { retry_after } if retry_after == Duration::from_secs(6)));
         drop(lead);
         assert!(flights.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_told_to_those_who_were_aboard_when_the_store_was_asked_and_to_no_others() {
+        let flights = Flights::new();
+        let mut lead = lead(&flights).await;
+        let (mut early, mut late) = (pin!(board(&flights)), pin!(board(&flights)));
+        assert!(is_waiting(&mut early).await);
+        lead.ask();
+        assert!(is_waiting(&mut late).await);
+        lead.land(Verdict::FingerprintMismatch);
+        assert!(matches!(early.await, Boarding::Verdict(Verdict::FingerprintMismatch)));
+        assert!(matches!(late.await, Boarding::Lead(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_has_lost_the_lead_tells_nothing_to_those_who_wait_for_the_next() {
+        let flights = Flights::new();
+        let lease = Lease::granted(Instant::now(), Duration::from_secs(60));
+        let run = Ownership::granted(&id().0, OwnerToken::random(), FencingToken::MIN, 1, lease);
+        let run = Arc::new(run);
+        let mut zombie = lead(&flights).await;
+        zombie.run(&run);
+        run.lose();
+        let next = lead(&flights).await;
+        let mut waiter = pin!(board(&flights));
+        assert!(is_waiting(&mut waiter).await);
+        zombie.land(Verdict::Answered(Answer::NotKept));
+        assert!(is_waiting(&mut waiter).await);
+        next.land(Verdict::FingerprintMismatch);
+        // Which was found out before the waiter came, so that it asks for itself.
+        assert!(matches!(waiter.await, Boarding::Lead(_)));
+    }
+
+    /// Lets it go as far as it can; it is not to come to an end.
+    async fn is_waiting(boarding: &mut (impl Future<Output = Boarding> + Unpin)) -> bool {
+        poll_fn(|context| Poll::Ready(Pin::new(&mut *boarding).poll(context).is_pending())).await
     }
 
     #[tokio::test(start_paused = true)]
