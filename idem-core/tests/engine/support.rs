@@ -108,6 +108,11 @@ impl TestStore {
         self.inner.calls.lock().unwrap().iter().filter(|call| **call == operation).count()
     }
 
+    /// How many calls there were in all.
+    pub(crate) fn all_calls(&self) -> usize {
+        self.inner.calls.lock().unwrap().len()
+    }
+
     /// How many calls of this operation were under way at once at the most.
     pub(crate) fn most_at_once(&self, operation: Operation) -> usize {
         self.inner.under_way.lock().unwrap().get(&operation).copied().unwrap_or_default().most
@@ -175,8 +180,8 @@ impl TestStore {
         };
         let shut_down = self.inner.shut_down.lock().unwrap().take();
         if let Some(engine) = shut_down {
-            let mut shutdown = pin!(engine.shutdown(Duration::ZERO));
-            poll_fn(|context| Poll::Ready(shutdown.as_mut().poll(context).is_ready())).await;
+            let mut draining = pin!(engine.shutdown(Duration::ZERO));
+            poll_fn(|context| Poll::Ready(draining.as_mut().poll(context).is_ready())).await;
         }
         match fault {
             Some(Fault::ReplyLost) => {
