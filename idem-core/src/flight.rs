@@ -400,6 +400,21 @@ mod tests {
         assert!(matches!(waiter.await, Boarding::Lead(_)));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_ends_without_a_verdict_passes_the_lead_on_at_once() {
+        let flights = Flights::new();
+        let lease = Lease::granted(Instant::now(), Duration::from_secs(60));
+        let run = Ownership::granted(&id().0, OwnerToken::random(), FencingToken::MIN, 1, lease);
+        let mut first = lead(&flights).await;
+        first.run(&Arc::new(run));
+        let mut waiter = pin!(board(&flights));
+        assert!(is_waiting(&mut waiter).await);
+        drop(first);
+        let start = Instant::now();
+        assert!(matches!(waiter.await, Boarding::Lead(_)));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
     /// Lets it go as far as it can; it is not to come to an end.
     async fn is_waiting(boarding: &mut (impl Future<Output = Boarding> + Unpin)) -> bool {
         poll_fn(|context| Poll::Ready(Pin::new(&mut *boarding).poll(context).is_pending())).await

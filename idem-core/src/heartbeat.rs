@@ -253,4 +253,16 @@ mod tests {
         assert_eq!(heartbeat.live().len(), 0);
         heartbeat.close();
     }
+
+    #[test]
+    fn a_lane_goes_with_its_runtime() {
+        let store = Arc::new(crate::store::tests::NoStore);
+        let heartbeat = Heartbeat::new(store, Duration::from_secs(60), Duration::from_secs(600));
+        let run = Arc::new(Ownership::unprotected(&Key::new("scope", "name").unwrap()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        heartbeat.register(runtime.handle(), run, Instant::now());
+        assert_eq!(heartbeat.live().len(), 1);
+        drop(runtime);
+        assert_eq!(lock(&heartbeat.queue).lanes.len(), 0);
+    }
 }

@@ -264,6 +264,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_more_are_taken_than_asked_for() {
+        let (now, mut lane) = (Instant::now(), lane());
+        for serial in 0..5 {
+            lane.insert(serial, run(), now);
+        }
+        assert_eq!([0, 2, 9].map(|limit| lane.take_due(now, limit, 9).len()), [0, 2, 3]);
+    }
+
+    #[tokio::test]
     async fn the_driver_is_woken_for_what_is_due_before_it_would_wake_and_for_nothing_else() {
         let (now, mut lane) = (Instant::now(), lane());
         let second = Duration::from_secs(1);

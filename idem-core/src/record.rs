@@ -258,6 +258,11 @@ mod tests {
     }
 
     #[test]
+    fn a_fence_is_written_as_its_number() {
+        assert_eq!(FencingToken::MAX.to_string(), "9007199254740991");
+    }
+
+    #[test]
     fn debug_does_not_show_the_token() {
         let token = OwnerToken::from_bytes(*b"0123456789abcdef");
         assert_eq!(format!("{token:?}"), "OwnerToken(..)");

@@ -72,5 +72,6 @@ mod tests {
         assert_eq!(Span::from(Duration::from_nanos(1)).as_micros(), 1);
         assert_eq!(Span::from(Duration::from_nanos(1001)).as_micros(), 2);
         assert_eq!(Span::from(Duration::MAX).as_micros(), u64::MAX);
+        assert_eq!(Duration::from(Span::from_micros(1_500_000)), Duration::from_millis(1500));
     }
 }

@@ -143,6 +143,19 @@ async fn a_renewal_that_fails_or_hangs_is_tried_again_sooner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_than_128_renewals_are_under_way_at_once() {
+    let store = TestStore::new();
+    store.fail_all(Operation::Renew, Fault::Slow(Duration::from_millis(10)));
+    let engine = engine(&store);
+    let mut held = Vec::new();
+    for i in 0..1000 {
+        held.push(granted(&engine, &Key::new("scope", i.to_string()).unwrap()).await);
+    }
+    sleep(LEASE / 3 + Duration::from_secs(1)).await;
+    assert_eq!((store.calls(Operation::Renew), store.most_at_once(Operation::Renew)), (1000, 128));
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_live_reservations_are_renewed_each_in_its_time_by_one_driver() {
     const RESERVATIONS: usize = 2000;
     let store = TestStore::new();
