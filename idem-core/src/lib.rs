@@ -69,7 +69,7 @@ pub use op::{
 pub use outcome::{Admission, ExecuteError, Outcome};
 pub use policy::{ExpiredLeasePolicy, HandlerErrorPolicy, InFlightPolicy, StoreFailurePolicy};
 pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordView, State, StateView};
-pub use reservation::Reservation;
+pub use reservation::{Finished, Reservation};
 pub use resolve::{Resolution, ResolveOutcome};
 pub use shutdown::{EngineShutdown, ShutdownReport};
 pub use store::ReservationStore;

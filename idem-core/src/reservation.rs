@@ -102,6 +102,45 @@ impl Reservation {
         Ok(outcome)
     }
 
+    /// [`complete`](Self::complete), and if the key was lost, a look for the answer that was accepted in its place.
+    ///
+    /// `fingerprint` is the one that the key was reserved with. From the call on it is decided, as with `complete`.
+    #[must_use = "await it to learn whose answer is the request's"]
+    pub fn finish(
+        mut self,
+        answer: impl Into<Answer>,
+        fingerprint: &Fingerprint,
+    ) -> impl Future<Output = Finished> + Send {
+        let completion = self.guard.decide_completion(answer.into());
+        async move { self.guard.finish(completion, fingerprint).await }
+    }
+
+    /// The reserved key.
+    pub fn key(&self) -> &Key {
+        &self.guard.run().key
+    }
+
+    /// The token that the key was reserved with. For backends that complete a key in a transaction of their own, and
+    /// then say so with [`committed`](Self::committed).
+    pub fn owner(&self) -> OwnerToken {
+        self.guard.run().owner
+    }
+
+    /// How long the engine keeps answers.
+    pub fn retention(&self) -> Duration {
+        self.guard.shared().policy.retention
+    }
+
+    /// Takes note that a transaction which completed the key with this answer was committed: nothing is left to be
+    /// done at the store, and those who wait for the answer are given it.
+    ///
+    /// For backends, and only for what is known to be committed: nothing checks it.
+    pub fn committed(mut self, answer: &Answer) {
+        self.guard.run().decide();
+        self.guard.unsettled = None;
+        self.guard.accepted(answer);
+    }
+
     /// Takes charge of a granted key: from here on it is renewed, and settled even if the caller goes away.
     pub(crate) fn new(
         key: &Key,
@@ -139,21 +178,6 @@ impl Reservation {
         let completion = self.guard.decide_completion(answer);
         self.guard.complete(completion).await
     }
-
-    /// Stores the run's answer, and if the key was lost, looks for the answer that was accepted in its place.
-    pub(crate) async fn finish(mut self, answer: Answer, fingerprint: &Fingerprint) -> Finished {
-        let completion = self.guard.decide_completion(answer);
-        match self.guard.complete(completion).await {
-            Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, _)) => Finished::Accepted,
-            Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
-                match Box::pin(self.guard.accepted_answer(fingerprint)).await {
-                    Some(answer) => Finished::Superseded(answer),
-                    None => Finished::LeaseLost,
-                }
-            }
-            Err(error) => Finished::Unrecorded(error),
-        }
-    }
 }
 
 impl fmt::Debug for Reservation {
@@ -165,15 +189,17 @@ impl fmt::Debug for Reservation {
     }
 }
 
-/// How [`Reservation::finish`] ended.
-pub(crate) enum Finished {
-    /// The answer is stored.
+/// How [`Reservation::finish`] ended. Exhaustive on purpose: whoever answers a client has to decide about each.
+#[derive(Clone, Debug)]
+#[must_use = "it says whose answer is the request's"]
+pub enum Finished {
+    /// The answer is stored, or recorded as not kept because the store called it too large.
     Accepted,
-    /// The key was lost, and another attempt's answer was accepted.
+    /// The key was lost, and another attempt's answer was accepted: that one is the request's.
     Superseded(Answer),
-    /// The key was lost, and no accepted answer was found.
+    /// The key was lost, and no accepted answer was found: another attempt may be running.
     LeaseLost,
-    /// The store did not acknowledge.
+    /// The store did not acknowledge the completion in time.
     Unrecorded(StoreError),
 }
 
@@ -238,9 +264,7 @@ impl Guard {
         self.stop_renewing();
         match &result {
             Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, answer)) => {
-                if let Some(lead) = self.lead.take() {
-                    lead.land(Verdict::Answered(answer.clone()));
-                }
+                self.accepted(answer);
             }
             Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
                 observe::lease_lost(self.attempt.ownership());
@@ -251,6 +275,27 @@ impl Guard {
         // Without an answer, one of the waiters takes the lead and asks the store.
         self.lead = None;
         result
+    }
+
+    /// [`complete`](Self::complete), and if the key was lost, a look for the answer that was accepted in its place.
+    async fn finish(&mut self, completion: Completion, fingerprint: &Fingerprint) -> Finished {
+        match self.complete(completion).await {
+            Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, _)) => Finished::Accepted,
+            Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
+                match Box::pin(self.accepted_answer(fingerprint)).await {
+                    Some(answer) => Finished::Superseded(answer),
+                    None => Finished::LeaseLost,
+                }
+            }
+            Err(error) => Finished::Unrecorded(error),
+        }
+    }
+
+    /// Tells those who wait in this process.
+    fn accepted(&mut self, answer: &Answer) {
+        if let Some(lead) = self.lead.take() {
+            lead.land(Verdict::Answered(answer.clone()));
+        }
     }
 
     /// Sends the release that was decided. When the caller's time is up, it goes on in the background.

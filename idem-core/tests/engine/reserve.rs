@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use idem_core::{
-    AbandonOutcome, Admission, Attempt, CompleteOutcome, Engine, EngineBuilder, Fingerprint, InFlightPolicy,
-    InvalidPolicy, MAX_DURATION, Operation, Outcome, ReleaseOutcome, RenewOutcome, Response,
+    AbandonOutcome, Admission, Answer, Attempt, CompleteOutcome, Completion, Engine, EngineBuilder,
+    Fingerprint, Finished, InFlightPolicy, InvalidPolicy, MAX_DURATION, Operation, Outcome, ReleaseOutcome,
+    RenewOutcome, ReservationStore, Response, StoreErrorKind,
 };
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Fault, TestStore, attempt_number, engine, fingerprint, granted, key};
+use crate::support::{Fault, TestStore, attempt_number, engine, fingerprint, granted, key, waiting_engine};
 
 #[tokio::test(start_paused = true)]
 async fn completed_it_is_replayed() {
@@ -32,6 +33,61 @@ async fn it_is_protected_until_it_is_lost_and_says_so() {
     store.steal(&key());
     assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Lost);
     assert!(attempt.is_lost() && format!("{attempt:?}").contains("lost: true"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn finished_it_says_whose_answer_is_the_requests() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let answer = |body| Answer::from(Response::bytes(body));
+    for end in 0..4 {
+        let key = idem_core::Key::new("finish", end.to_string()).unwrap();
+        let reservation = granted(&engine, &key).await;
+        match end {
+            0 => {}
+            1 | 2 => {
+                let thief = store.steal(&key);
+                if end == 1 {
+                    let completion = Completion::new(answer("theirs"), Duration::from_secs(60));
+                    let accepted = store.complete(&key, thief, completion).await.unwrap();
+                    assert_eq!(accepted, CompleteOutcome::Completed);
+                }
+            }
+            _ => store.fail_all(Operation::Complete, Fault::Refused(StoreErrorKind::Unavailable)),
+        }
+        let finished = reservation.finish(answer("mine"), &fingerprint()).await;
+        let is_right = match end {
+            0 => matches!(finished, Finished::Accepted),
+            1 => matches!(&finished, Finished::Superseded(found) if *found == answer("theirs")),
+            2 => matches!(finished, Finished::LeaseLost),
+            _ => {
+                matches!(&finished, Finished::Unrecorded(error) if error.kind == StoreErrorKind::Unavailable)
+            }
+        };
+        assert!(is_right, "{end}: {finished:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn committed_elsewhere_it_is_left_alone_and_its_waiters_are_answered_without_the_store() {
+    let store = TestStore::new();
+    let engine = waiting_engine(&store, Duration::from_secs(30));
+    let reservation = granted(&engine, &key()).await;
+    let waiter = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.reserve(&key(), &fingerprint()).await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    // A backend's own transaction, that the engine knows nothing of.
+    let answer = Answer::from(Response::bytes("committed"));
+    let completion = Completion::new(answer.clone(), reservation.retention());
+    let completed = store.complete(reservation.key(), reservation.owner(), completion).await.unwrap();
+    assert_eq!(completed, CompleteOutcome::Completed);
+    let calls = store.all_calls();
+    reservation.committed(&answer);
+    assert!(matches!(waiter.await.unwrap(), Admission::Replayed(response) if response.body == "committed"));
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(store.all_calls(), calls);
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +116,7 @@ async fn a_zombie_is_told_that_it_lost_whatever_it_does() {
             1 => assert_eq!(reservation.release().await.unwrap(), ReleaseOutcome::Lost),
             _ => assert_eq!(reservation.abandon().await.unwrap(), AbandonOutcome::Lost),
         }
-        let _ = idem_core::ReservationStore::release(&store, &key(), thief).await.unwrap();
+        let _ = store.release(&key(), thief).await.unwrap();
     }
 }
 
