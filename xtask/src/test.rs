@@ -56,7 +56,7 @@ fn shuttle(workspace: &Metadata) -> Command {
 /// A short run of the race, with idem and without: the example has to pass, and has to be able to fail.
 fn race() -> Result {
     let example =
-        || cargo("run --quiet --package idem-memory --example race -- --keys 20 --callers 8".split(' '));
+        || cargo("run --quiet --package idem-sqlite --example race -- --keys 20 --callers 8".split(' '));
     run(&mut example())?;
 
     let mut unprotected = example();

@@ -1,30 +1,30 @@
-//! The race that idem exists for: many callers send the same request at the same instant, and the handler must run
-//! once.
+//! The race that idem exists for: many callers, in several processes, send the same request at the same instant, and the
+//! handler must run once.
 //!
-//!     cargo run --release -p idem-memory --example race
+//!     cargo run --release -p idem-sqlite --example race
 //!
-//! The handler inserts a row into a table of a SQL database. Afterwards SQL counts the rows of each key, and the program
-//! fails unless every key has exactly one, and all of its callers were given the same bytes.
+//! Each process has an engine of its own on one shared SQLite file. The handler inserts a row into a table of another
+//! SQL database. Afterwards SQL counts the rows of each key, and the program fails unless every key has exactly one,
+//! and all of its callers were given the same bytes.
 //!
 //! With `--without-idem` the same load goes through the classic `GET (miss), run, SET` instead, and fails.
 //!
 //! - `application` is the handler and its table, `service` puts idem or the classic cache in front of it.
-//! - `callers` are the threads, `table` is what a person reads at the end.
+//! - `callers` are the threads of one process, `processes` starts these and lets them go together.
+//! - `table` is what a person reads at the end.
 
 mod application;
 mod callers;
+mod processes;
 mod service;
 mod table;
 
-use std::collections::HashMap;
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
-use idem_core::Engine;
-use idem_memory::MemoryStore;
 
 use crate::application::{Application, Rows};
 use crate::callers::Asked;
@@ -40,31 +40,55 @@ struct Arguments {
     /// How many callers send each of them at the same instant
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     callers: u32,
+    /// Over how many processes the callers are spread
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    processes: u32,
     /// Use the classic `GET (miss), run, SET` instead of idem
     #[arg(long)]
     without_idem: bool,
+    /// Where the files of the race are: it is given to the processes that are started
+    #[arg(long, hide = true, requires = "number")]
+    directory: Option<PathBuf>,
+    /// Which of the processes this is
+    #[arg(long, hide = true, requires = "directory")]
+    number: Option<u32>,
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::parse();
     let keys: Vec<_> = (1..=arguments.keys).map(|number| format!("request-{number}")).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
-    let guard = if arguments.without_idem {
-        Guard::GetRunSet(Mutex::new(HashMap::new()))
-    } else {
-        Guard::Idem(Engine::builder(MemoryStore::new()).build()?)
-    };
-    let service = Service { guard, application: Application::open(&keys)? };
+    match (&arguments.directory, arguments.number) {
+        (Some(directory), Some(number)) => take_part(&arguments, &keys, directory, number),
+        _ => hold_race(&arguments, &keys),
+    }
+}
 
-    let begun = Instant::now();
-    let asked = callers::race(&service, runtime.handle(), &keys, arguments.callers);
-    let duration = begun.elapsed();
+/// Starts the processes, and judges what they did.
+fn hold_race(arguments: &Arguments, keys: &[String]) -> Result<ExitCode, Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    Application::create_tables(directory.path(), keys)?;
+    let (asked, duration) = processes::run(arguments, directory.path())?;
 
-    let tally = Tally::of(&asked);
-    let rows = service.application.rows()?;
-    println!("{}\n", table(&arguments, &tally, &rows, duration));
-    println!("{}", verdict(&arguments, &tally, &rows));
+    let tally = Tally::of(&asked, keys.len());
+    let rows = Rows::count(directory.path())?;
+    println!("{}\n", table(arguments, &tally, &rows, duration));
+    println!("{}", verdict(arguments, &tally, &rows));
     Ok(if is_right(&tally, &rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Is one of these processes.
+fn take_part(
+    arguments: &Arguments,
+    keys: &[String],
+    directory: &Path,
+    number: u32,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
+    let guard = runtime.block_on(Guard::open(directory, arguments.without_idem))?;
+    let service = Service { guard, application: Application::open(directory)? };
+    let callers = processes::callers_of(number, arguments);
+    processes::report(&callers::race(&service, runtime.handle(), keys, callers, processes::gate)?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What the callers were told, in total.
@@ -81,21 +105,24 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(asked: &[Vec<Asked>]) -> Self {
+    fn of(asked: &[Asked], keys: usize) -> Self {
         let mut tally = Self::default();
-        for of_key in asked {
-            let answers = || of_key.iter().flatten();
-            tally.executed += answers().filter(|answer| answer.executed).count() as u64;
-            tally.replayed += answers().filter(|answer| !answer.executed).count() as u64;
-            tally.refused += answers().map(|answer| u64::from(answer.refusals)).sum::<u64>();
-            let mut bodies = answers().map(|answer| &answer.body);
-            let first = bodies.next();
-            tally.differing_keys += u64::from(bodies.any(|body| Some(body) != first));
-            for error in of_key.iter().filter_map(|asked| asked.as_ref().err()) {
-                tally.failed += 1;
-                tally.failure.get_or_insert_with(|| error.to_string());
+        let mut bodies: Vec<Vec<&str>> = vec![Vec::new(); keys];
+        for asked in asked {
+            match &asked.answer {
+                Ok(answer) => {
+                    *(if answer.executed { &mut tally.executed } else { &mut tally.replayed }) += 1;
+                    tally.refused += u64::from(answer.refusals);
+                    bodies[asked.key].push(&answer.body);
+                }
+                Err(error) => {
+                    tally.failed += 1;
+                    tally.failure.get_or_insert_with(|| error.clone());
+                }
             }
         }
+        let differ = |bodies: &Vec<&str>| bodies.windows(2).any(|pair| pair[0] != pair[1]);
+        tally.differing_keys = bodies.iter().filter(|bodies| differ(bodies)).count() as u64;
         tally
     }
 }
@@ -109,9 +136,10 @@ fn table(arguments: &Arguments, tally: &Tally, rows: &Rows, duration: Duration) 
     let through = if arguments.without_idem { "GET (miss), run, SET" } else { "idem" };
     let (keys, callers) = (arguments.keys, arguments.callers);
     let mut table = Table::new(format!(
-        "Race through {through}: {} keys, {} callers each at the same instant",
+        "Race through {through}: {} keys, {} callers each at the same instant, {} processes",
         grouped(keys),
         grouped(callers),
+        grouped(arguments.processes),
     ));
     let rows_per_key = match (grouped(rows.min), grouped(rows.max)) {
         (min, max) if min == max => min,

@@ -1,14 +1,17 @@
 //! The service in front of the application: the same handler, behind idem or behind the classic cache of answers.
 
-use std::collections::HashMap;
 use std::error::Error;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use idem_core::{Engine, Fingerprint, Key, Outcome};
+use idem_sqlite::SqliteStore;
+use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
 
-use crate::application::Application;
+use crate::application::{self, Application};
 
 /// How long a caller pauses after "in flight". One behind a network would heed `retry_after`, which is the rest of the
 /// owner's lease at the most; these know that the handler takes milliseconds.
@@ -22,19 +25,33 @@ pub(crate) enum Guard {
     /// A reservation before the handler runs.
     Idem(Engine),
     /// The classic: look for an answer, run if there is none, keep the answer.
-    GetRunSet(Mutex<HashMap<String, Bytes>>),
+    GetRunSet(Mutex<Connection>),
+}
+
+impl Guard {
+    /// The guard that every process has in front of its handlers, on files that they share.
+    pub(crate) async fn open(directory: &Path, without_idem: bool) -> Result<Self, Box<dyn Error>> {
+        if without_idem {
+            let cache = application::open_shared(&directory.join("cache.db"))?;
+            cache.execute_batch(include_str!("cache.sql"))?;
+            return Ok(Self::GetRunSet(Mutex::new(cache)));
+        }
+        let store = SqliteStore::connect(&format!("sqlite:{}", directory.join("idem.db").display())).await?;
+        Ok(Self::Idem(Engine::builder(store).build()?))
+    }
 }
 
 /// A caller's final answer.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Answer {
-    pub(crate) body: Bytes,
+    pub(crate) body: String,
     /// Whether the handler ran for this caller.
     pub(crate) executed: bool,
     /// How often it was told "in flight" before.
     pub(crate) refusals: u32,
 }
 
-/// What every caller shares.
+/// What every caller of a process shares.
 pub(crate) struct Service {
     pub(crate) guard: Guard,
     pub(crate) application: Application,
@@ -46,7 +63,7 @@ impl Service {
         let answer = async {
             match &self.guard {
                 Guard::Idem(engine) => self.ask_idem(engine, key, caller).await,
-                Guard::GetRunSet(answers) => self.ask_cache(answers, key, caller).await,
+                Guard::GetRunSet(cache) => self.ask_cache(cache, key, caller).await,
             }
         };
         tokio::time::timeout(PATIENCE, answer).await?
@@ -62,7 +79,7 @@ impl Service {
         let fingerprint = Fingerprint::of(["POST", "/databases", name]);
         let mut refusals = 0;
         loop {
-            let handler = |_attempt| self.application.create(name, caller);
+            let handler = |_attempt| async { self.application.create(name, caller).await.map(Bytes::from) };
             let (body, executed) = match engine.execute_bytes(&key, &fingerprint, handler).await? {
                 Outcome::Executed(body) => (body, true),
                 Outcome::Replayed(body) => (body, false),
@@ -74,24 +91,24 @@ impl Service {
                 // No lease ends, no payload differs and the store does not fail in this race.
                 other => return Err(format!("{name}: {other:?} should not be possible here").into()),
             };
-            return Ok(Answer { body, executed, refusals });
+            return Ok(Answer { body: String::from_utf8(body.into())?, executed, refusals });
         }
     }
 
     /// Between the miss and the insert, every other caller misses too.
     async fn ask_cache(
         &self,
-        answers: &Mutex<HashMap<String, Bytes>>,
+        cache: &Mutex<Connection>,
         key: &str,
         caller: u32,
     ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
-        let lock = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(key).cloned();
+        let lock = || cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().query_row(include_str!("cache_get.sql"), [key], |row| row.get(0)).optional()?;
         if let Some(body) = known {
             return Ok(Answer { body, executed: false, refusals: 0 });
         }
         let body = self.application.create(key, caller).await?;
-        lock().insert(key.to_owned(), body.clone());
+        lock().execute(include_str!("cache_set.sql"), (key, &body))?;
         Ok(Answer { body, executed: true, refusals: 0 })
     }
 }

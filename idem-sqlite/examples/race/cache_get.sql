@@ -1,0 +1,1 @@
+SELECT body FROM cache WHERE key = ?1

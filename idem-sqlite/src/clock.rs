@@ -1,0 +1,51 @@
+//! [`Clock`]: what decides leases and expiry.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use idem_core::Timestamp;
+
+/// The clock of a store. All processes that share a file must share the clock, too: the machine's.
+///
+/// Tests put another in its place, and let hours pass in no time:
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use std::time::{Duration, SystemTime};
+/// use idem_sqlite::{Clock, Options};
+///
+/// let time = Arc::new(Mutex::new(SystemTime::now()));
+/// let options = Options::new().clock(Clock::from_fn({
+///     let time = Arc::clone(&time);
+///     move || *time.lock().unwrap()
+/// }));
+/// *time.lock().unwrap() += Duration::from_secs(3600);
+/// # drop(options);
+/// ```
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self(Arc::new(SystemTime::now))
+    }
+
+    /// A clock that tells what the function tells.
+    pub fn from_fn(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Whole microseconds since the epoch; 0 before it.
+    pub(crate) fn now(&self) -> Timestamp {
+        let since_epoch = (self.0)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

@@ -1,0 +1,234 @@
+//! How a record becomes bytes: a version byte, then one frozen struct in postcard's format.
+//!
+//! postcard knows no optional fields and would read one struct as another, so a version never changes: a new one gets
+//! the next number and a struct of its own, and `tests/golden` keeps records of every version for ever. Instants and
+//! spans are microseconds.
+//!
+//! The record's `expires_at` is a column of its own, since the sweep looks for it.
+//!
+//! INV-1: what does not decode to its last byte is an error, never a record and never absent.
+
+use bytes::Bytes;
+use idem_core::{
+    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// The version that is written.
+const VERSION: u8 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct RecordV1<'a> {
+    owner: [u8; 16],
+    fence: u64,
+    attempt: u32,
+    fingerprint: [u8; 32],
+    #[serde(borrow)]
+    state: StateV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateV1<'a> {
+    InFlight {
+        lease_until: u64,
+        lease: u64,
+        record_ttl: u64,
+        abandoned: bool,
+    },
+    Completed {
+        completed_at: u64,
+        #[serde(borrow)]
+        answer: AnswerV1<'a>,
+    },
+    Released,
+}
+
+#[derive(Serialize, Deserialize)]
+enum AnswerV1<'a> {
+    Response {
+        codec: u8,
+        schema: u32,
+        #[serde(borrow, with = "serde_bytes")]
+        body: &'a [u8],
+    },
+    NotKept,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("the record has format version {0}, and this release reads versions up to {VERSION}")]
+    LaterVersion(u8),
+    #[error("the record's bytes do not follow their format")]
+    Malformed,
+}
+
+/// The bytes of a record, without its `expires_at`.
+pub(crate) fn encode(record: &Record) -> Vec<u8> {
+    let frame = RecordV1 {
+        owner: *record.owner.as_bytes(),
+        fence: record.fence.get(),
+        attempt: record.attempt,
+        fingerprint: *record.fingerprint.as_bytes(),
+        state: match &record.state {
+            State::InFlight { lease_until, lease, record_ttl, abandoned } => StateV1::InFlight {
+                lease_until: lease_until.as_micros(),
+                lease: lease.as_micros(),
+                record_ttl: record_ttl.as_micros(),
+                abandoned: *abandoned,
+            },
+            State::Completed { answer, completed_at } => StateV1::Completed {
+                completed_at: completed_at.as_micros(),
+                answer: match answer {
+                    Answer::Response(response) => AnswerV1::Response {
+                        codec: response.format.codec,
+                        schema: response.format.schema,
+                        body: &response.body,
+                    },
+                    Answer::NotKept => AnswerV1::NotKept,
+                },
+            },
+            State::Released => StateV1::Released,
+        },
+    };
+    let mut bytes = Vec::with_capacity(96 + body_len(record));
+    bytes.push(VERSION);
+    // Writing to a vector cannot fail, and nothing in the struct can refuse to be serialised.
+    postcard::to_extend(&frame, bytes).unwrap_or_default()
+}
+
+/// The record of these bytes.
+pub(crate) fn decode(bytes: &[u8], expires_at: Timestamp) -> Result<Record, FrameError> {
+    let (&version, rest) = bytes.split_first().ok_or(FrameError::Malformed)?;
+    if version > VERSION {
+        return Err(FrameError::LaterVersion(version));
+    }
+    if version != VERSION {
+        return Err(FrameError::Malformed);
+    }
+    let (frame, left) = postcard::take_from_bytes::<RecordV1<'_>>(rest).map_err(|_| FrameError::Malformed)?;
+    if !left.is_empty() {
+        return Err(FrameError::Malformed);
+    }
+    let fence = FencingToken::new(frame.fence).ok_or(FrameError::Malformed)?;
+    Ok(Record {
+        owner: OwnerToken::from_bytes(frame.owner),
+        fence,
+        attempt: frame.attempt,
+        fingerprint: Fingerprint::from_bytes(frame.fingerprint),
+        state: match frame.state {
+            StateV1::InFlight { lease_until, lease, record_ttl, abandoned } => State::InFlight {
+                lease_until: Timestamp::from_micros(lease_until),
+                lease: Span::from_micros(lease),
+                record_ttl: Span::from_micros(record_ttl),
+                abandoned,
+            },
+            StateV1::Completed { completed_at, answer } => State::Completed {
+                completed_at: Timestamp::from_micros(completed_at),
+                answer: match answer {
+                    AnswerV1::Response { codec, schema, body } => Answer::Response(Response {
+                        format: Format { codec, schema },
+                        body: Bytes::copy_from_slice(body),
+                    }),
+                    AnswerV1::NotKept => Answer::NotKept,
+                },
+            },
+            StateV1::Released => State::Released,
+        },
+        expires_at,
+    })
+}
+
+fn body_len(record: &Record) -> usize {
+    match &record.state {
+        State::Completed { answer, .. } => answer.len(),
+        State::InFlight { .. } | State::Released => 0,
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/golden/mod.rs"]
+mod golden;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_every_released_version_are_read_and_those_of_this_one_written_the_same() {
+        for golden in golden::records() {
+            let record = decode(&golden.bytes, golden.record.expires_at);
+            assert_eq!(record.as_ref(), Ok(&golden.record), "{}", golden.name);
+            assert_eq!(encode(&golden.record), golden.bytes, "{}", golden.name);
+        }
+    }
+
+    fn record(state: State) -> Record {
+        Record {
+            owner: OwnerToken::from_bytes([7; 16]),
+            fence: FencingToken::new(1_767_268_800_000_000).unwrap(),
+            attempt: 3,
+            fingerprint: Fingerprint::from_bytes([9; 32]),
+            state,
+            expires_at: Timestamp::from_micros(1_767_355_200_000_000),
+        }
+    }
+
+    fn states() -> Vec<State> {
+        let completed_at = Timestamp::from_micros(1_767_268_799_000_000);
+        let response =
+            Response { format: Format { codec: 1, schema: 70_000 }, body: Bytes::from_static(b"\0\xff") };
+        vec![
+            State::InFlight {
+                lease_until: Timestamp::from_micros(1_767_268_860_000_000),
+                lease: Span::from_micros(60_000_000),
+                record_ttl: Span::from_micros(1),
+                abandoned: true,
+            },
+            State::Completed { answer: Answer::Response(response), completed_at },
+            State::Completed { answer: Answer::Response(Response::bytes("")), completed_at },
+            State::Completed { answer: Answer::NotKept, completed_at },
+            State::Released,
+        ]
+    }
+
+    #[test]
+    fn every_state_comes_back_as_it_was() {
+        for state in states() {
+            let record = record(state);
+            assert_eq!(decode(&encode(&record), record.expires_at).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn a_fence_or_an_instant_at_the_end_of_its_range_comes_back() {
+        for (fence, at) in [(FencingToken::MAX, 0), (FencingToken::MIN, u64::MAX)] {
+            let state =
+                State::Completed { answer: Answer::NotKept, completed_at: Timestamp::from_micros(at) };
+            let record = Record { fence, ..record(state) };
+            assert_eq!(decode(&encode(&record), record.expires_at).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_garbage() {
+        let mut bytes = encode(&record(State::Released));
+        bytes[0] = VERSION + 1;
+        assert_eq!(decode(&bytes, Timestamp::from_micros(0)).unwrap_err(), FrameError::LaterVersion(2));
+        bytes[0] = 0;
+        assert_eq!(decode(&bytes, Timestamp::from_micros(0)).unwrap_err(), FrameError::Malformed);
+        assert_eq!(decode(&[], Timestamp::from_micros(0)).unwrap_err(), FrameError::Malformed);
+    }
+
+    #[test]
+    fn no_prefix_and_nothing_longer_is_a_record() {
+        for state in states() {
+            let bytes = encode(&record(state));
+            let longer = [&bytes[..], &[0]].concat();
+            let prefixes = (0..bytes.len()).map(|len| &bytes[..len]);
+            for broken in prefixes.chain([&longer[..]]) {
+                assert_eq!(decode(broken, Timestamp::from_micros(0)).unwrap_err(), FrameError::Malformed);
+            }
+        }
+    }
+}

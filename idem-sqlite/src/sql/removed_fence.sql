@@ -1,0 +1,1 @@
+SELECT removed_fence FROM idem_meta WHERE id = 1

@@ -1,0 +1,311 @@
+//! [`SqliteStore`]: the trait, over the writer and the readers.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use idem_core::{
+    AbandonOutcome, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, Record, RecordView,
+    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
+    Timestamp, check_lease, transition,
+};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::Options;
+use crate::connection::Opener;
+use crate::error::{Cause, Failure};
+use crate::job::Task;
+use crate::keeper::{Keeper, SWEEP_BATCH};
+use crate::readers::Readers;
+use crate::table;
+use crate::writer::Writer;
+
+/// A store in one SQLite file. Clones share it; other processes of the machine may open the same file.
+///
+/// Every operation is acknowledged when it is committed, by default after the disk has flushed it. When the last clone
+/// is dropped, what is still waiting is done, and the threads end; [`close`](Self::close) waits for that.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use idem_core::Engine;
+/// use idem_sqlite::SqliteStore;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("idem.db");
+/// # let url = format!("sqlite:{}", path.display());
+/// let store = SqliteStore::connect(&url).await?; // for example "sqlite:/var/lib/shop/idem.db"
+/// let engine = Engine::builder(store.clone()).build()?;
+/// # drop(engine);
+/// store.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones share. Its end is the end of the threads.
+pub(crate) struct Inner {
+    pub(crate) writer: Arc<Writer>,
+    readers: Arc<Readers>,
+    keeper: Arc<Keeper>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens the store of a URL, `sqlite:` and a path, with the default [`Options`]. The file is made if it is not
+    /// there; its directory has to be.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let path = url.strip_prefix("sqlite:").unwrap_or_default();
+        if path.is_empty() {
+            return Err(Cause::NotASqliteUrl.of(Operation::Connect));
+        }
+        Self::open(path, Options::new()).await
+    }
+
+    /// Opens the store in a file.
+    ///
+    /// Fails as `Misconfigured` where no such file can be (a directory that is missing or not writable, a network file
+    /// system), or if it is another application's; as `Incompatible` if a later release made it; as `Corrupt` if it is
+    /// damaged; and as `Unavailable` if another process keeps it locked for longer than the `busy_timeout`. A file that
+    /// is refused is left as it was.
+    pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+            return Err(Cause::InMemory.of(Operation::Connect));
+        }
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(path, options)).await;
+        opened
+            .unwrap_or_else(|panic| Err(internal(Operation::Connect, Effect::NotApplied).with_source(panic)))
+    }
+
+    fn open_blocking(path: PathBuf, options: Options) -> Result<Self, StoreError> {
+        // Absolute, since the process may change its directory.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let opener = Opener { path, options };
+        let (connection, place) = opener.create()?;
+        let writer = Writer::new(opener, place, connection);
+        let (readers, keeper) = (Arc::new(Readers::new()), Arc::new(Keeper::default()));
+
+        let spawn = |name: &str, life: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(life);
+            thread.map_err(|error| {
+                StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, Operation::Connect)
+                    .with_source(error)
+            })
+        };
+        let writing = spawn("idem-sqlite-writer", {
+            let writer = Arc::clone(&writer);
+            Box::new(move || writer.run())
+        })?;
+        let inner = Inner {
+            writer: Arc::clone(&writer),
+            readers: Arc::clone(&readers),
+            keeper: Arc::clone(&keeper),
+            threads: Mutex::new(vec![writing]),
+        };
+        let keeping = spawn("idem-sqlite-keeper", Box::new(move || keeper.run(&writer, &readers)))?;
+        lock(&inner.threads).push(keeping);
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Closes the store for all its clones: what was handed in before is done, what comes later fails as `Unavailable`.
+    /// Returns when the file is closed.
+    pub async fn close(&self) {
+        self.inner.close();
+        let threads = std::mem::take(&mut *lock(&self.inner.threads));
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A thread that has panicked has ended, too.
+                let _ = thread.join();
+            }
+        });
+        let _ = joined.await;
+        self.inner.readers.close();
+    }
+
+    /// Looks for a record without the writer.
+    fn look<T>(
+        &self,
+        operation: Operation,
+        look: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let inner = &*self.inner;
+        if inner.writer.is_closed() {
+            return Err(Cause::Closed.of(operation));
+        }
+        inner.readers.check(&inner.writer.opener).map_err(|cause| cause.of(operation))?;
+        let clock = &inner.writer.opener.options.clock;
+        let found = inner.readers.read(&inner.writer.opener, |connection| look(connection, clock.now()));
+        found.map_err(|failure| failure.not_applied(operation))
+    }
+
+    /// Does a step in a transaction of the writer.
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        step: impl FnMut(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (task, answer) = Task::new(operation, step);
+        self.inner.writer.submit(Box::new(task));
+        answered(operation, answer).await
+    }
+
+    /// The same, for a transition of one record.
+    async fn change<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        step: impl Fn(Option<&Record>, Timestamp) -> (T, Option<Record>) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let key = key.clone();
+        self.write(operation, move |connection, now| {
+            let found = table::find(connection, &key, now)?;
+            let (outcome, change) = step(found.as_ref().map(|found| &found.record), now);
+            table::write(connection, &key, found.as_ref(), change.as_ref())?;
+            Ok(outcome)
+        })
+        .await
+    }
+
+    /// The same, for a transition that may write a record for an absent key.
+    async fn upsert<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        step: impl Fn(Option<&Record>, Timestamp) -> Result<(T, Option<Record>), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let key = key.clone();
+        self.write(operation, move |connection, now| {
+            let found = table::find(connection, &key, now)?;
+            let (outcome, change) = match &found {
+                Some(found) => step(Some(&found.record), now),
+                None => step(table::stand_in(connection)?.as_ref(), now),
+            }
+            .map_err(Failure::Store)?;
+            table::write(connection, &key, found.as_ref(), change.as_ref())?;
+            Ok(outcome)
+        })
+        .await
+    }
+
+    pub(crate) fn max_answer_bytes(&self) -> usize {
+        self.inner.writer.opener.options.max_answer_bytes
+    }
+}
+
+#[async_trait]
+impl ReservationStore for SqliteStore {
+    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+        request.check()?;
+        // A replay, and every other answer that changes nothing, needs no writer.
+        let told = self.look(Operation::Reserve, |connection, now| {
+            let Some(found) = table::find(connection, key, now)? else { return Ok(None) };
+            let told = transition::reserve(Some(&found.record), &request, now).map_err(Failure::Store)?;
+            Ok(Some(told).filter(|(_, change)| change.is_none() && !found.is_cut))
+        })?;
+        if let Some((outcome, _)) = told {
+            return Ok(outcome);
+        }
+        self.upsert(Operation::Reserve, key, move |found, now| transition::reserve(found, &request, now))
+            .await
+    }
+
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+        check_lease(lease)?;
+        self.change(Operation::Renew, key, move |found, now| transition::renew(found, owner, lease, now))
+            .await
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        owner: OwnerToken,
+        completion: Completion,
+    ) -> Result<CompleteOutcome, StoreError> {
+        completion.check()?;
+        check_answer(completion.answer.len(), self.max_answer_bytes())?;
+        self.change(Operation::Complete, key, move |found, now| {
+            transition::complete(found, owner, completion.clone(), now)
+        })
+        .await
+    }
+
+    async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
+        self.upsert(Operation::Release, key, move |found, now| transition::release(found, owner, now)).await
+    }
+
+    async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
+        self.change(Operation::Abandon, key, move |found, now| transition::abandon(found, owner, now)).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
+        self.look(Operation::Get, |connection, now| {
+            Ok(table::find(connection, key, now)?.and_then(|found| found.record.view(now)))
+        })
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        while removed < limit {
+            let batch = u32::try_from(limit - removed).map_or(SWEEP_BATCH, |left| left.min(SWEEP_BATCH));
+            let step = move |connection: &Connection, now| table::remove_expired(connection, batch, now);
+            let of_batch = self.write(Operation::Sweep, step).await?;
+            removed += of_batch;
+            if of_batch < batch as usize {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Shows where the store is, never what is in it.
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.inner.writer.opener.path).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.keeper.close();
+        self.writer.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Awaits what the writer tells. If it is gone without a word, nobody knows what was done.
+pub(crate) async fn answered<T>(
+    operation: Operation,
+    answer: oneshot::Receiver<Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    answer.await.unwrap_or_else(|_| Err(internal(operation, Effect::Unknown).with_source(Cause::WriterGone)))
+}
+
+/// Refuses an answer that is too long to be kept.
+pub(crate) fn check_answer(bytes: usize, max_answer_bytes: usize) -> Result<(), StoreError> {
+    if bytes > max_answer_bytes {
+        return Err(Cause::AnswerTooLarge { bytes, max_answer_bytes }.of(Operation::Complete));
+    }
+    Ok(())
+}
+
+fn internal(operation: Operation, effect: Effect) -> StoreError {
+    StoreError::new(StoreErrorKind::Internal, effect, operation)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,128 @@
+//! The statements: finding, writing and removing records on one connection.
+//!
+//! INV-1: no statement that writes returns rows. SQLite may say that such a one was done although its commit failed.
+//! INV-2: an expired record is found like any other, since its fence counts on; the state machine treats it as absent.
+
+use idem_core::{FencingToken, Fingerprint, Key, OwnerToken, Record, State, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::Failure;
+use crate::frame;
+
+/// A record in the table.
+#[derive(Debug)]
+pub(crate) struct Found {
+    id: i64,
+    pub(crate) record: Record,
+    /// The clock has stepped back since it was written, and its lease was cut to its length: that has to be written,
+    /// or the lease would begin anew with every look.
+    pub(crate) is_cut: bool,
+}
+
+/// The record of the key, expired or not.
+pub(crate) fn find(connection: &Connection, key: &Key, now: Timestamp) -> Result<Option<Found>, Failure> {
+    let mut statement = connection.prepare_cached(include_str!("sql/find.sql"))?;
+    let found = statement
+        .query_row((digest(key), key.as_bytes()), |row| {
+            let expires_at = instant(row.get(1)?);
+            // A column that is not a blob is as broken as a blob that is not a record.
+            let bytes = row.get_ref(2)?.as_blob().unwrap_or_default();
+            Ok((row.get(0)?, frame::decode(bytes, expires_at)))
+        })
+        .optional()?;
+    let Some((id, record)) = found else { return Ok(None) };
+    let mut record = record.map_err(Failure::Frame)?;
+    let is_cut = cut_lease(&mut record, now);
+    Ok(Some(Found { id, record, is_cut }))
+}
+
+/// Writes the record in the place of what was found; or, if nothing is to be written, what had to be cut.
+pub(crate) fn write(
+    connection: &Connection,
+    key: &Key,
+    found: Option<&Found>,
+    record: Option<&Record>,
+) -> Result<(), Failure> {
+    let cut = found.filter(|found| found.is_cut).map(|found| &found.record);
+    let Some(record) = record.or(cut) else { return Ok(()) };
+    let (expires_at, bytes) = (stored(record.expires_at), frame::encode(record));
+    if let Some(found) = found {
+        let mut statement = connection.prepare_cached(include_str!("sql/update.sql"))?;
+        statement.execute((found.id, expires_at, bytes))?;
+    } else {
+        let mut statement = connection.prepare_cached(include_str!("sql/insert.sql"))?;
+        statement.execute((digest(key), expires_at, key.as_bytes(), bytes))?;
+    }
+    Ok(())
+}
+
+/// What stands for the record of a key that has none: an expired one with the greatest fence that was ever removed, so
+/// that fences go on from there even if the clock has stepped back since.
+pub(crate) fn stand_in(connection: &Connection) -> Result<Option<Record>, Failure> {
+    let mut statement = connection.prepare_cached(include_str!("sql/removed_fence.sql"))?;
+    let fence: i64 = statement.query_row([], |row| row.get(0))?;
+    Ok(FencingToken::new(instant(fence).as_micros()).map(|fence| Record {
+        owner: OwnerToken::from_bytes([0; 16]),
+        fence,
+        attempt: 1,
+        fingerprint: Fingerprint::from_bytes([0; 32]),
+        state: State::Released,
+        expires_at: Timestamp::from_micros(0),
+    }))
+}
+
+/// Removes at most `limit` expired records and says how many.
+pub(crate) fn remove_expired(connection: &Connection, limit: u32, now: Timestamp) -> Result<usize, Failure> {
+    let mut statement = connection.prepare_cached(include_str!("sql/expired.sql"))?;
+    let expired: Vec<(i64, u64)> = statement
+        .query_map((stored(now), limit), |row| {
+            let expires_at = instant(row.get(1)?);
+            let record = frame::decode(row.get_ref(2)?.as_blob().unwrap_or_default(), expires_at);
+            // What cannot be read is expired all the same. Its fence came from a clock, at the latest from this one.
+            Ok((row.get(0)?, record.map_or(now.as_micros(), |record| record.fence.get())))
+        })?
+        .collect::<Result<_, _>>()?;
+    let Some(greatest) = expired.iter().map(|(_, fence)| *fence).max() else { return Ok(0) };
+
+    let mut raise = connection.prepare_cached(include_str!("sql/raise_removed_fence.sql"))?;
+    raise.execute([stored(Timestamp::from_micros(greatest))])?;
+    let mut remove = connection.prepare_cached(include_str!("sql/remove.sql"))?;
+    let mut removed = 0;
+    for (id, _) in expired {
+        removed += remove.execute((id, stored(now)))?;
+    }
+    Ok(removed)
+}
+
+/// A lease is never longer than the span it was granted for. One that is shows that the clock stepped back: it is cut,
+/// and with it how long the record is remembered. Says whether that was so.
+fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
+    let State::InFlight { lease_until, lease, record_ttl, abandoned } = &mut record.state else {
+        return false;
+    };
+    let longest = now.after(*lease);
+    let remembered = if *abandoned { now.after(*record_ttl) } else { longest.after(*record_ttl) };
+    if *lease_until <= longest && (!*abandoned || record.expires_at <= remembered) {
+        return false;
+    }
+    *lease_until = longest.min(*lease_until);
+    record.expires_at = record.expires_at.min(remembered);
+    true
+}
+
+/// Six bytes are enough that two keys rarely share them, and SQLite stores them in six.
+fn digest(key: &Key) -> i64 {
+    let mut bytes = [0; 8];
+    bytes[2..].copy_from_slice(&key.digest().as_bytes()[..6]);
+    i64::from_be_bytes(bytes) - (1 << 47)
+}
+
+/// The column is signed; an instant beyond its end is as good as its end.
+fn stored(at: Timestamp) -> i64 {
+    i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What [`stored`] wrote. Nothing of ours is before the epoch.
+fn instant(stored: i64) -> Timestamp {
+    Timestamp::from_micros(u64::try_from(stored).unwrap_or(0))
+}

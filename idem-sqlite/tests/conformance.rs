@@ -1,0 +1,157 @@
+//! The conformance suite over the store: two openings of one file, on a clock that the suite moves.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_core::{FencingToken, Key, Record, ReservationStore, State};
+use idem_sqlite::{Options, SqliteStore};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+mod golden;
+
+struct Sqlite;
+
+#[async_trait::async_trait]
+impl Harness for Sqlite {
+    async fn fresh(&self) -> Box<dyn Instance> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("idem.db");
+        Box::new(File::open(&path, Some(directory)).await)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Manual
+    }
+
+    fn max_answer_bytes(&self) -> Option<usize> {
+        Some(Options::new().max_answer_bytes)
+    }
+
+    fn removes_by_itself(&self) -> bool {
+        false
+    }
+
+    fn lacks(&self, ability: Ability) -> Option<&'static str> {
+        match ability {
+            Ability::SetFence | Ability::LaterVersion | Ability::GoldenRecords | Ability::OutlivesProcess => {
+                None
+            }
+            Ability::KillServer => Some("SQLite has no server; the crash cases kill processes"),
+            Ability::FlushScripts => Some("SQLite has no scripts"),
+            _ => Some("an ability that this harness does not know"),
+        }
+    }
+
+    fn new_location(&self) -> String {
+        // It outlives this process, as the case wants; the system's temporary directory is cleaned by its owner.
+        tempfile::tempdir().unwrap().keep().join("idem.db").display().to_string()
+    }
+
+    async fn open(&self, location: &str) -> Box<dyn Instance> {
+        Box::new(File::open(Path::new(location), None).await)
+    }
+}
+
+/// One file, and a clock that stands still but for what the suite lets pass.
+struct File {
+    store: Arc<SqliteStore>,
+    path: PathBuf,
+    begin: SystemTime,
+    ahead: Arc<AtomicU64>,
+    _directory: Option<TempDir>,
+}
+
+impl File {
+    async fn open(path: &Path, directory: Option<TempDir>) -> Self {
+        let ahead = Arc::new(AtomicU64::new(0));
+        let begin = SystemTime::now();
+        let store = Arc::new(open(path, begin, &ahead).await);
+        Self { store, path: path.to_owned(), begin, ahead, _directory: directory }
+    }
+
+    /// Changes the bytes of the key's record behind the store's back.
+    fn rewrite(&self, key: &Key, change: impl FnOnce(&[u8]) -> Vec<u8>) {
+        let connection = Connection::open(&self.path).unwrap();
+        connection.busy_timeout(Duration::from_secs(30)).unwrap();
+        let select = "SELECT record FROM idem_record WHERE key = ?1";
+        let bytes: Vec<u8> = connection.query_row(select, [key.as_bytes()], |row| row.get(0)).unwrap();
+        let update = "UPDATE idem_record SET record = ?2 WHERE key = ?1";
+        assert_eq!(connection.execute(update, (key.as_bytes(), change(&bytes))).unwrap(), 1);
+    }
+
+    /// Writes a record that the store has not made.
+    fn insert(&self, key: &Key, expires_at: i64, record: &[u8]) {
+        let connection = Connection::open(&self.path).unwrap();
+        connection.busy_timeout(Duration::from_secs(30)).unwrap();
+        let mut digest = [0; 8];
+        digest[2..].copy_from_slice(&key.digest().as_bytes()[..6]);
+        let digest = i64::from_be_bytes(digest) - (1 << 47);
+        let insert = "INSERT INTO idem_record (digest, expires_at, key, record) VALUES (?1, ?2, ?3, ?4)";
+        connection.execute(insert, (digest, expires_at, key.as_bytes(), record)).unwrap();
+    }
+}
+
+async fn open(path: &Path, begin: SystemTime, ahead: &Arc<AtomicU64>) -> SqliteStore {
+    let (ahead, begin) = (Arc::clone(ahead), begin);
+    let now = move || begin + Duration::from_micros(ahead.load(Ordering::SeqCst));
+    // What the suite wants removed, it sweeps itself.
+    let options =
+        Options::new().clock(idem_sqlite::Clock::from_fn(now)).upkeep_interval(Duration::from_secs(3600));
+    SqliteStore::open(path, options).await.unwrap()
+}
+
+#[async_trait::async_trait]
+impl Instance for File {
+    fn store(&self) -> Arc<dyn ReservationStore> {
+        Arc::clone(&self.store) as Arc<dyn ReservationStore>
+    }
+
+    async fn second_handle(&self) -> Arc<dyn ReservationStore> {
+        Arc::new(open(&self.path, self.begin, &self.ahead).await)
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.ahead.fetch_add(u64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+
+    async fn set_fence(&self, key: &Key, fence: FencingToken) {
+        self.rewrite(key, |bytes| {
+            // A version byte and the owner's 16; then the fence as a varint (LEB128), which is replaced.
+            let (head, rest) = bytes.split_at(17);
+            let old = rest.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            let mut varint = Vec::new();
+            let mut left = fence.get();
+            while left >= 0x80 {
+                varint.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+                left >>= 7;
+            }
+            varint.push(u8::try_from(left).unwrap());
+            [head, &varint, &rest[old..]].concat()
+        });
+    }
+
+    async fn write_later_version(&self, key: &Key) {
+        self.insert(key, i64::MAX, &[2, 1, 2, 3]);
+    }
+
+    async fn write_golden(&self) -> Vec<(Key, Record)> {
+        // A tombstone is not shown to anybody; the store's own tests read that one.
+        let shown = golden::records().into_iter().filter(|golden| golden.record.state != State::Released);
+        shown
+            .map(|golden| {
+                let key = Key::new("golden", golden.name).unwrap();
+                let expires_at = i64::try_from(golden.record.expires_at.as_micros()).unwrap();
+                self.insert(&key, expires_at, &golden.bytes);
+                (key, golden.record)
+            })
+            .collect()
+    }
+}
+
+conformance_tests::main!(Sqlite);

@@ -1,0 +1,190 @@
+//! Faults of what is around the store: other processes that lock the file or keep reading from it, the file itself,
+//! and the clock.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+mod support;
+
+use std::error::Error;
+use std::fs;
+use std::time::Duration;
+
+use idem_core::{Effect, OwnerToken, ReservationStore, ReserveOutcome, StoreErrorKind};
+use idem_sqlite::Options;
+
+use crate::support::{
+    Hands, LEASE, Place, abandoned, complete, completed, is_replayed, key, released, reserve, reserved,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_another_process_keeps_the_lock_writes_fail_without_effect_and_replays_are_given() {
+    let place = Place::new();
+    let store = place.open_with(Options::new().busy_timeout(Duration::from_millis(50))).await.unwrap();
+    let (owner, _, _) = reserved(&store, &key("done")).await;
+    completed(&store, &key("done"), owner, "answer").await;
+    let (running, _, _) = reserved(&store, &key("running")).await;
+
+    let lock = place.connection();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for error in [
+        reserve(&store, &key("new"), OwnerToken::random()).await.unwrap_err(),
+        complete(&store, &key("running"), running, "answer").await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+    }
+    assert!(is_replayed(&store, &key("done"), "answer").await);
+    let refused = reserve(&store, &key("running"), OwnerToken::random()).await.unwrap();
+    assert!(matches!(refused, ReserveOutcome::InFlight { .. }));
+
+    lock.execute_batch("COMMIT").unwrap();
+    completed(&store, &key("running"), running, "answer").await;
+    assert_eq!(reserved(&store, &key("new")).await.2, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_longer_than_the_queue_timeout_is_discarded_without_effect() {
+    let place = Place::new();
+    let store = place.open_with(Options::new().queue_timeout(Duration::from_nanos(1))).await.unwrap();
+    let error = reserve(&store, &key("a"), OwnerToken::random()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
+    assert_eq!(store.get(&key("a")).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_at_once() {
+    let place = Place::new();
+    let store = place.open_with(Options::new().max_queued(0)).await.unwrap();
+    let error = reserve(&store, &key("a"), OwnerToken::random()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+    assert!(error.source().unwrap().to_string().contains("max_queued"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_pins_the_log_stops_nobody_and_the_log_is_written_back_after_it() {
+    let place = Place::new();
+    let store = place.open().await;
+    let log = place.file().with_file_name("idem.db-wal");
+    let reader = place.connection();
+    reader.execute_batch("BEGIN").unwrap();
+    let seen: i32 = reader.query_row("SELECT count(*) FROM idem_record", [], |row| row.get(0)).unwrap();
+    assert_eq!(seen, 0);
+    for number in 0..200 {
+        let key = key(&format!("{number}"));
+        let (owner, _, _) = reserved(&store, &key).await;
+        completed(&store, &key, owner, "answer").await;
+    }
+    let seen: i32 = reader.query_row("SELECT count(*) FROM idem_record", [], |row| row.get(0)).unwrap();
+    assert_eq!(seen, 0, "the reader's snapshot");
+    assert!(fs::metadata(&log).unwrap().len() > 200 * 4096);
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    store.close().await;
+    assert!(!log.exists());
+    let store = place.open().await;
+    assert!(is_replayed(&store, &key("199"), "answer").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_replaced_is_never_written_to() {
+    for replace in [true, false] {
+        let place = Place::new();
+        let store = place.open_with(Options::new().upkeep_interval(Duration::from_millis(10))).await.unwrap();
+        reserved(&store, &key("a")).await;
+        fs::rename(place.file(), place.file().with_extension("moved")).unwrap();
+        if replace {
+            fs::write(place.file(), "").unwrap();
+        }
+        let error = reserve(&store, &key("b"), OwnerToken::random()).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+        assert!(error.source().unwrap().to_string().contains("deleted or replaced"));
+        // Readers are told by the keeper.
+        while store.get(&key("a")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if replace {
+            assert_eq!(fs::metadata(place.file()).unwrap().len(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_fails_its_own_operations_and_no_others() {
+    let place = Place::new();
+    let store = place.open().await;
+    reserved(&store, &key("a")).await;
+    let garble = "UPDATE idem_record SET record = x'01020304'";
+    assert_eq!(place.connection().execute(garble, []).unwrap(), 1);
+    let (bad, good) = (key("a"), key("b"));
+    let [bad, good] = [&bad, &good].map(|key| complete(&store, key, OwnerToken::random(), "x"));
+    let (bad, good) = tokio::join!(bad, good);
+    let error = bad.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Corrupt, Effect::NotApplied));
+    assert_eq!(good.unwrap(), idem_core::CompleteOutcome::Lost);
+    assert_eq!(
+        reserve(&store, &key("a"), OwnerToken::random()).await.unwrap_err().kind,
+        StoreErrorKind::Corrupt
+    );
+    assert_eq!(reserved(&store, &key("b")).await.2, 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_keeps_a_key_for_no_longer_than_its_lease() {
+    let (place, hands) = (Place::new(), Hands::new());
+    let store = place.open_with(Options::new().clock(hands.clock())).await.unwrap();
+    let (_, first, _) = reserved(&store, &key("a")).await;
+    hands.back(Duration::from_secs(3600));
+    // Seen for the first time after the step: from here on it is one lease.
+    let refused = reserve(&store, &key("a"), OwnerToken::random()).await.unwrap();
+    assert!(
+        matches!(refused, ReserveOutcome::InFlight { lease_left, .. } if lease_left == LEASE),
+        "{refused:?}"
+    );
+    hands.forward(LEASE);
+    let (_, second, attempt) = reserved(&store, &key("a")).await;
+    assert_eq!(attempt, 2);
+    assert!(second > first);
+}
+
+#[tokio::test]
+async fn fences_go_on_growing_over_a_sweep_and_a_clock_that_steps_back() {
+    let (place, hands) = (Place::new(), Hands::new());
+    let store = place.open_with(Options::new().clock(hands.clock())).await.unwrap();
+    let (owner, first, _) = reserved(&store, &key("a")).await;
+    released(&store, &key("a"), owner).await;
+    hands.forward(Duration::from_secs(24 * 3600));
+    assert_eq!(store.sweep(10).await.unwrap(), 1);
+    hands.back(Duration::from_secs(10 * 24 * 3600));
+    let (owner, second, attempt) = reserved(&store, &key("a")).await;
+    assert_eq!(attempt, 1);
+    assert!(second > first, "{second} after {first}");
+    abandoned(&store, &key("a"), owner).await;
+    assert!(reserved(&store, &key("a")).await.1 > second);
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_forward_ends_a_lease_and_the_zombie_is_told() {
+    let (place, hands) = (Place::new(), Hands::new());
+    let store = place.open_with(Options::new().clock(hands.clock())).await.unwrap();
+    let (zombie, _, _) = reserved(&store, &key("a")).await;
+    hands.forward(LEASE);
+    assert_eq!(reserved(&store, &key("a")).await.2, 2);
+    assert_eq!(complete(&store, &key("a"), zombie, "late").await.unwrap(), idem_core::CompleteOutcome::Lost);
+}
+
+#[tokio::test]
+async fn the_keeper_removes_what_has_expired_by_itself() {
+    let (place, hands) = (Place::new(), Hands::new());
+    let options = Options::new().clock(hands.clock()).upkeep_interval(Duration::from_millis(5));
+    let store = place.open_with(options).await.unwrap();
+    for number in 0..1000 {
+        let (owner, _, _) = reserved(&store, &key(&format!("{number}"))).await;
+        released(&store, &key(&format!("{number}")), owner).await;
+    }
+    hands.forward(Duration::from_secs(24 * 3600));
+    let reader = place.connection();
+    let count =
+        || reader.query_row("SELECT count(*) FROM idem_record", [], |row| row.get::<_, i32>(0)).unwrap();
+    while count() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
