@@ -1,7 +1,7 @@
 //! The benches of idem.
 //!
 //! ```text
-//! cargo run --release -p idem-bench -- [--store memory:] [--quick] [--json FILE]
+//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY] [--quick] [--json FILE]
 //! ```
 //!
 //! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
@@ -15,9 +15,11 @@ mod load;
 mod memory;
 mod report;
 mod rounds;
+mod sqlite;
+mod subject;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,7 +29,7 @@ use crate::report::Report;
 /// Measures what idem adds to its storages.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The store to measure.
+    /// The store to measure: `memory:`, or `sqlite:` and the directory on whose disk its files are made.
     #[arg(long, default_value = "memory:")]
     store: String,
     /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
@@ -43,19 +45,21 @@ struct Args {
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let args = Args::parse();
-    let scale = memory::Scale::new(args.quick);
     if let Some(of) = args.resident {
-        println!("{}", memory::resident::measure(of, &scale)?);
+        println!("{}", memory::resident::measure(of, &memory::Scale::new(args.quick))?);
         return Ok(ExitCode::SUCCESS);
-    }
-    if args.store != "memory:" {
-        return Err("only memory: can be measured so far".into());
     }
 
     let mut report = Report::new(&args.store, args.quick);
     for run in 1..=if args.quick { 1 } else { 3 } {
         eprintln!("run {run}");
-        report.add_run(memory::run(&scale)?);
+        report.add_run(match args.store.split_once(':') {
+            Some(("memory", "")) => memory::run(&memory::Scale::new(args.quick))?,
+            Some(("sqlite", directory)) if !directory.is_empty() => {
+                sqlite::run(&sqlite::Scale::new(args.quick), Path::new(directory))?
+            }
+            _ => return Err("--store is `memory:`, or `sqlite:` and a directory".into()),
+        });
     }
     println!("{report}");
     if let Some(file) = args.json {

@@ -16,16 +16,30 @@ pub(crate) struct Figure {
     /// What was measured.
     pub(crate) what: String,
     pub(crate) unit: &'static str,
-    /// The value must be at most this.
-    pub(crate) target: Option<f64>,
+    pub(crate) target: Target,
     pub(crate) value: Spread,
-    /// What explains the value: the floor, the subject, the same of another map.
+    /// What explains the value, in the same unit: the floor, the subject, the same of another map.
     pub(crate) beside: Vec<(&'static str, Spread)>,
+    /// How long the disk took to flush a page at that time, in milliseconds, where that is part of the value.
+    pub(crate) flush: Option<Spread>,
+}
+
+/// What a value has to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+    /// It is there to explain others.
+    Untargeted,
 }
 
 impl Figure {
     fn is_met(&self) -> bool {
-        self.target.is_none_or(|target| self.value.median <= target)
+        match self.target {
+            Target::AtMost(target) => self.value.median <= target,
+            Target::AtLeast(target) => self.value.median >= target,
+            Target::Untargeted => true,
+        }
     }
 }
 
@@ -64,13 +78,18 @@ impl Report {
                     .iter()
                     .map(|(name, spread)| ((*name).to_owned(), spread_json(spread)))
                     .collect();
-                json!({ "value": spread_json(&figure.value), "beside": beside, "met": figure.is_met() })
+                json!({
+                    "value": spread_json(&figure.value),
+                    "beside": beside,
+                    "flush_ms": figure.flush.as_ref().map(spread_json),
+                    "met": figure.is_met(),
+                })
             };
             json!({
                 "id": runs[0].id,
                 "what": runs[0].what,
                 "unit": runs[0].unit,
-                "target": runs[0].target,
+                "target": target(runs[0]),
                 "verdict": verdict(&runs),
                 "runs": runs.iter().map(run).collect::<Vec<_>>(),
             })
@@ -91,8 +110,6 @@ impl fmt::Display for Report {
         table.set_header(["figure", "target", "measured (least .. greatest)", "verdict", "beside it"]);
         for runs in self.by_figure() {
             let figure = runs[0];
-            let target =
-                figure.target.map_or("-".to_owned(), |target| format!("<= {}", number(target, figure.unit)));
             let lines = |line: &dyn Fn(&Figure) -> String| {
                 runs.iter().map(|figure| line(figure)).collect::<Vec<_>>().join("\n")
             };
@@ -100,10 +117,11 @@ impl fmt::Display for Report {
             let beside = lines(&|figure| {
                 let of =
                     |(name, value): &(&str, Spread)| format!("{name} {}", number(value.median, figure.unit));
-                figure.beside.iter().map(of).collect::<Vec<_>>().join(", ")
+                let flush = figure.flush.map(|flush| format!("flush {}", number(flush.median, "ms")));
+                figure.beside.iter().map(of).chain(flush).collect::<Vec<_>>().join(", ")
             });
             let what = format!("{} {}", figure.id, figure.what);
-            table.add_row([what, target, measured, verdict(&runs), beside]);
+            table.add_row([what, target(figure), measured, verdict(&runs), beside]);
         }
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         writeln!(
@@ -119,9 +137,17 @@ impl fmt::Display for Report {
 fn verdict(runs: &[&Figure]) -> String {
     let missed = runs.iter().filter(|figure| !figure.is_met()).count();
     match (missed, runs[0].target) {
-        (_, None) => "-".to_owned(),
+        (_, Target::Untargeted) => "-".to_owned(),
         (0, _) => "met".to_owned(),
         (missed, _) => format!("MISSED in {missed} of {}", runs.len()),
+    }
+}
+
+fn target(figure: &Figure) -> String {
+    match figure.target {
+        Target::AtMost(target) => format!("<= {}", number(target, figure.unit)),
+        Target::AtLeast(target) => format!(">= {}", number(target, figure.unit)),
+        Target::Untargeted => "-".to_owned(),
     }
 }
 
@@ -147,20 +173,22 @@ fn spread_json(spread: &Spread) -> Value {
 mod tests {
     use super::*;
 
-    fn report(values: [f64; 3]) -> Report {
+    fn report(target: Target, values: [f64; 3]) -> Report {
         let mut report = Report::new("memory:", false);
         for value in values {
             let value = Spread::single(value);
             let (what, beside) = ("something".to_owned(), vec![("floor", Spread::single(1.0))]);
-            report.add_run(vec![Figure { id: "a", what, unit: "ns", target: Some(10.0), value, beside }]);
+            report.add_run(vec![Figure { id: "a", what, unit: "ns", target, value, beside, flush: None }]);
         }
         report
     }
 
     #[test]
     fn a_target_missed_in_one_run_is_missed() {
-        assert!(report([9.0, 10.0, 1.0]).all_met());
-        let missed = report([9.0, 11.0, 1.0]);
+        assert!(report(Target::AtMost(10.0), [9.0, 10.0, 1.0]).all_met());
+        assert!(report(Target::AtLeast(10.0), [10.0, 11.0, 12.0]).all_met());
+        assert!(!report(Target::AtLeast(10.0), [9.0, 11.0, 12.0]).all_met());
+        let missed = report(Target::AtMost(10.0), [9.0, 11.0, 1.0]);
         assert!(!missed.all_met());
         assert_eq!(missed.to_json()["figures"][0]["verdict"], "MISSED in 1 of 3");
         assert!(missed.to_string().contains("MISSED in 1 of 3"));

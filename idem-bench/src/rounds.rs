@@ -45,6 +45,11 @@ impl Rounds {
         Spread::of(self.subject.iter().zip(&self.floor).map(|(subject, floor)| subject - floor).collect())
     }
 
+    /// How many times as fast the subject is, round by round.
+    pub(crate) fn speed(&self) -> Spread {
+        Spread::of(self.subject.iter().zip(&self.floor).map(|(subject, floor)| floor / subject).collect())
+    }
+
     /// Subject by floor, round by round.
     pub(crate) fn ratio(&self) -> Spread {
         Spread::of(self.subject.iter().zip(&self.floor).map(|(subject, floor)| subject / floor).collect())
@@ -115,5 +120,6 @@ mod tests {
         let rounds = Rounds { floor: vec![10.0, 100.0, 20.0], subject: vec![15.0, 105.0, 40.0] };
         assert!((rounds.difference().median - 5.0).abs() < 1e-9);
         assert!((rounds.ratio().median - 1.5).abs() < 1e-9);
+        assert!((rounds.speed().median - 1.0 / 1.5).abs() < 1e-9);
     }
 }

@@ -9,12 +9,13 @@ use idem_core::{Engine, Outcome};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
+use super::Scale;
 use super::floor::Floor;
 use super::requests::next_numbers;
-use super::{Scale, check_answers, fingerprint};
 use crate::load::Load;
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};
+use crate::subject::{check_answers, fingerprint};
 
 pub(super) fn first(scale: &Scale, runtime: &Runtime) -> Result<Figure, Box<dyn Error>> {
     let (load, fingerprint) = (Load::new(1024), fingerprint());
@@ -62,8 +63,9 @@ pub(super) fn first(scale: &Scale, runtime: &Runtime) -> Result<Figure, Box<dyn 
         id: "b",
         what: "first request through the engine, 1 KiB answer: execute_bytes, minus the floor".to_owned(),
         unit: "ns",
-        target: Some(600.0),
+        target: Target::AtMost(600.0),
         value: rounds.difference(),
         beside: vec![("floor", rounds.floor()), ("engine", rounds.subject())],
+        flush: None,
     })
 }

@@ -4,16 +4,16 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use idem_core::{CompleteOutcome, Completion, ReservationStore, ReserveOutcome, Response};
+use idem_core::{CompleteOutcome, ReservationStore, ReserveOutcome};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
+use super::Scale;
 use super::floor::Floor;
-use super::{RETENTION, Scale, check_answers, fingerprint, first_request, reserve};
 use crate::load::{Load, Request};
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate, nanos, nanos_each};
+use crate::subject::{check_answers, completion, fingerprint, first_request, reserve};
 
 /// Answers of the records that only make a store large.
 const SHORT: usize = 32;
@@ -32,9 +32,10 @@ pub(super) fn worst_and_slowdown(scale: &Scale, runtime: &Runtime) -> [Figure; 2
         id: "e",
         what: format!("worst single operation while growing to {} records", millions(scale.large)),
         unit: "ms",
-        target: Some(20.0),
+        target: Target::AtMost(20.0),
         value: millis(store_worst),
         beside: vec![("DashMap", millis(floor_worst)), ("idle machine", millis(worst_pause(took)))],
+        flush: None,
     };
     [worst, slowdown(scale, runtime, &floor, &store)]
 }
@@ -89,9 +90,10 @@ fn slowdown(scale: &Scale, runtime: &Runtime, large_floor: &Floor, large_store: 
             millions(scale.small)
         ),
         unit: "x",
-        target: Some(1.3),
+        target: Target::AtMost(1.3),
         value: of_store.ratio(),
         beside: vec![("DashMap", of_floor.ratio())],
+        flush: None,
     }
 }
 
@@ -130,10 +132,6 @@ fn grow_store(load: &Load, records: u64, runtime: &Runtime) -> (MemoryStore, Dur
         });
     }
     (store, worst.worst, worst.total)
-}
-
-fn completion(answer: Bytes) -> Completion {
-    Completion::new(Response::bytes(answer), RETENTION)
 }
 
 /// The longest and the sum of some durations.

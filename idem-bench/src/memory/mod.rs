@@ -15,21 +15,8 @@ pub(crate) mod resident;
 mod token;
 
 use std::error::Error;
-use std::ops::Range;
-use std::time::Duration;
 
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Fingerprint, OwnerToken, ReservationStore, Reserve, ReserveOutcome,
-    Response,
-};
-use idem_memory::MemoryStore;
-use tokio::runtime::Runtime;
-
-use crate::load::{Load, Request};
 use crate::report::Figure;
-
-const LEASE: Duration = Duration::from_secs(60);
-const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is measured.
 #[derive(Debug)]
@@ -67,36 +54,4 @@ pub(crate) fn run(scale: &Scale) -> Result<Vec<Figure>, Box<dyn Error>> {
     figures.push(resident::figure(scale)?);
     figures.push(token::draw(scale));
     Ok(figures)
-}
-
-fn fingerprint() -> Fingerprint {
-    Fingerprint::of(["100 EUR"])
-}
-
-/// What the engine sends before it runs a handler.
-fn reserve(owner: OwnerToken, fingerprint: Fingerprint) -> Reserve {
-    Reserve::new(owner, fingerprint, LEASE)
-}
-
-/// One first request at the store, with both outcomes checked.
-async fn first_request(store: &MemoryStore, fingerprint: Fingerprint, request: Request) {
-    let Request { key, owner, answer } = request;
-    let reserved = store.reserve(&key, reserve(owner, fingerprint)).await;
-    assert!(matches!(reserved, Ok(ReserveOutcome::Reserved { attempt: 1, .. })), "{reserved:?}");
-    let completed = store.complete(&key, owner, Completion::new(Response::bytes(answer), RETENTION)).await;
-    assert!(matches!(completed, Ok(CompleteOutcome::Completed)), "{completed:?}");
-}
-
-/// Asks for every answer again and compares its bytes.
-fn check_answers(runtime: &Runtime, store: &dyn ReservationStore, load: &Load, numbers: Range<u64>) {
-    let owner = OwnerToken::random();
-    runtime.block_on(async {
-        for number in numbers {
-            let outcome = store.reserve(&load.key(number), reserve(owner, fingerprint())).await;
-            let Ok(ReserveOutcome::Completed { answer: Answer::Response(response), .. }) = outcome else {
-                panic!("request {number} is not completed: {outcome:?}");
-            };
-            assert!(response.body == load.answer(number), "request {number} has another answer");
-        }
-    });
 }

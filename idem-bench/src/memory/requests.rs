@@ -9,11 +9,12 @@ use idem_core::{Answer, Key, OwnerToken, ReservationStore, ReserveOutcome};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
+use super::Scale;
 use super::floor::{Floor, Found};
-use super::{Scale, check_answers, fingerprint, first_request, reserve};
 use crate::load::Load;
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};
+use crate::subject::{check_answers, fingerprint, first_request, reserve};
 
 /// How many keys the duplicates of figures c and d ask for, in turn: few enough to stay in the processor's caches.
 const HOT_KEYS: u64 = 64;
@@ -56,9 +57,10 @@ pub(super) fn first(scale: &Scale, runtime: &Runtime) -> Figure {
         id: "a",
         what: "first request at the store, 1 KiB answer: reserve + complete, minus the floor".to_owned(),
         unit: "ns",
-        target: Some(250.0),
+        target: Target::AtMost(250.0),
         value: rounds.difference(),
         beside: vec![("floor", rounds.floor()), ("store", rounds.subject())],
+        flush: None,
     }
 }
 
@@ -107,9 +109,10 @@ pub(super) fn replay(scale: &Scale, runtime: &Runtime) -> Figure {
         id: "c",
         what: "hot replay at the store, 1 KiB answer, the bytes themselves and no copy".to_owned(),
         unit: "ns",
-        target: Some(150.0),
+        target: Target::AtMost(150.0),
         value: rounds.subject(),
         beside: vec![("floor", rounds.floor())],
+        flush: None,
     }
 }
 
@@ -158,9 +161,10 @@ pub(super) fn refusal(scale: &Scale, runtime: &Runtime) -> Figure {
         id: "d",
         what: "refusal at the store: a duplicate while the first runs".to_owned(),
         unit: "ns",
-        target: Some(200.0),
+        target: Target::AtMost(200.0),
         value: rounds.subject(),
         beside: vec![("floor", rounds.floor())],
+        flush: None,
     }
 }
 

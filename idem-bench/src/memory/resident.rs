@@ -12,11 +12,12 @@ use bytes::Bytes;
 use idem_core::Key;
 use idem_memory::MemoryStore;
 
+use super::Scale;
 use super::floor::Floor;
-use super::{Scale, fingerprint, first_request};
 use crate::load::Load;
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::rounds::Spread;
+use crate::subject::{fingerprint, first_request};
 
 /// What a child process measures.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -45,9 +46,10 @@ pub(super) fn figure(scale: &Scale) -> Result<Figure, Box<dyn Error>> {
         id: "g",
         what: "resident memory per record beyond the bytes of its key and its answer".to_owned(),
         unit: "B",
-        target: Some(200.0),
+        target: Target::AtMost(200.0),
         value: in_child("store")?,
         beside: vec![("DashMap", in_child("floor")?), ("keys and answers alone", in_child("bytes")?)],
+        flush: None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use idem_core::OwnerToken;
 
 use super::Scale;
-use crate::report::Figure;
+use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};
 
 pub(super) fn draw(scale: &Scale) -> Figure {
@@ -34,8 +34,9 @@ pub(super) fn draw(scale: &Scale) -> Figure {
         id: "h",
         what: "owner token, by one getrandom call of 16 bytes".to_owned(),
         unit: "ns",
-        target: None,
+        target: Target::Untargeted,
         value: rounds.subject(),
         beside: vec![("getrandom", rounds.floor())],
+        flush: None,
     }
 }
