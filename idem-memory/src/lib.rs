@@ -117,10 +117,5 @@ mod walk;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-// The project's front page uses this store in its example, so it is compiled here.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-mod front_page {}
-
 pub use options::Options;
 pub use store::MemoryStore;

@@ -23,6 +23,9 @@ pub(crate) trait Job: Send {
     /// whole transaction; what concerns this job alone is an outcome.
     fn run(&mut self, connection: &Connection, now: Timestamp) -> Result<(), Failure>;
 
+    /// The transaction that it ran in failed for this reason and was undone; it will be run again, in another one.
+    fn undone(&mut self, _error: &StoreError) {}
+
     /// The transaction is durable: tells the outcome.
     fn answer(self: Box<Self>);
 

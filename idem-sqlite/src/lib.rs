@@ -4,17 +4,17 @@
 //! - **Fast all the same.** One thread writes, and commits everything that waits in one transaction: a hundred callers
 //!   share one flush. Who is alone commits on its own thread. Replays and refusals only read, and never wait for it.
 //! - **Shared.** Several processes may open one file; SQLite's locks order them. Network file systems are refused.
-//! - **Exactly once, where the effect is in the same file.** [`SqliteStore::complete_with`] commits an effect together
-//!   with its completion.
+//! - **Exactly once, where the effect is in the same file.** [`SqliteStore::complete_reservation`] commits an effect
+//!   together with its completion.
 //!
 //! [`SqliteStore::connect`] opens it; [`Options`] say how durable, how patient and on what clock. What each failure
 //! means, and what it leaves behind, stands in the crate's README.
 //!
 //! # Where things are
 //!
-//! `store` is the trait; `writer` commits, `job` is what it commits; `readers` look; `keeper` cleans up. `table` holds
-//! the statements, `frame` the bytes of a record, `schema` the tables and `connection` how the file is opened; `place`
-//! says where a file can be.
+//! `store` is the trait; `writer` commits, and `job` is what it commits; `transactional` is completion together with an
+//! effect, and `step` its job. `readers` look; `keeper` cleans up. `table` holds the statements, `frame` the bytes of a
+//! record, `schema` the tables and `connection` how the file is opened; `place` says where a file can be.
 
 mod clock;
 mod connection;
@@ -26,6 +26,7 @@ mod options;
 mod place;
 mod readers;
 mod schema;
+mod step;
 mod store;
 mod table;
 mod transactional;

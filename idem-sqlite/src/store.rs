@@ -13,7 +13,6 @@ use idem_core::{
     Timestamp, check_lease, transition,
 };
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
 use crate::Options;
 use crate::connection::Opener;
@@ -154,7 +153,7 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let (task, answer) = Task::new(operation, step);
         self.inner.writer.submit(Box::new(task));
-        answered(operation, answer).await
+        answer.await.unwrap_or_else(|_| Err(writer_gone(operation)))
     }
 
     /// The same, for a transition of one record.
@@ -286,12 +285,9 @@ impl Drop for Inner {
     }
 }
 
-/// Awaits what the writer tells. If it is gone without a word, nobody knows what was done.
-pub(crate) async fn answered<T>(
-    operation: Operation,
-    answer: oneshot::Receiver<Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    answer.await.unwrap_or_else(|_| Err(internal(operation, Effect::Unknown).with_source(Cause::WriterGone)))
+/// The writer ended without a word: nobody knows what was done.
+pub(crate) fn writer_gone(operation: Operation) -> StoreError {
+    internal(operation, Effect::Unknown).with_source(Cause::WriterGone)
 }
 
 /// Refuses an answer that is too long to be kept.

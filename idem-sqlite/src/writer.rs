@@ -211,19 +211,20 @@ impl Writer {
             // INV-2. Closing it also rolls back what could not be.
             *slot = None;
         }
+        let error_of = |operation| match &failure {
+            Failure::Sqlite(error) => of_sqlite(error, effect, operation),
+            Failure::Frame(error) => Failure::Frame(error.clone()).not_applied(operation),
+            Failure::Store(error) => error.clone(),
+        };
         // On a full disk, say, those that only have to be refused need no room.
         if is_worth_another_try && jobs.len() > 1 {
+            for job in &mut jobs {
+                let error = error_of(job.operation());
+                job.undone(&error);
+            }
             return jobs;
         }
-        match failure {
-            Failure::Sqlite(error) => {
-                fail_each(jobs, |operation| of_sqlite(&error, effect, operation));
-            }
-            Failure::Frame(error) => {
-                fail_each(jobs, |operation| Failure::Frame(error.clone()).not_applied(operation));
-            }
-            Failure::Store(error) => fail_each(jobs, |_| error.clone()),
-        }
+        fail_each(jobs, error_of);
         Vec::new()
     }
 }
