@@ -1,15 +1,15 @@
 //! The other processes of the crash cases: this very program, started again with a task in its environment.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use idem_core::{CompleteOutcome, Completion, OwnerToken, Reserve, ReserveOutcome};
 
-use crate::Harness;
 use crate::caller::bytes;
 use crate::context::{DAY, HOUR, fingerprint, usual_key};
+use crate::{Harness, remote};
 
 const TASK: &str = "IDEM_CONFORMANCE_TASK";
 const LOCATION: &str = "IDEM_CONFORMANCE_LOCATION";
@@ -23,6 +23,8 @@ pub(crate) enum Task {
     Reserve { lease: Duration },
     /// Reserves and completes it with [`Task::ANSWER`]: "completed".
     Complete,
+    /// Carries out the calls that are sent to it; see [`remote`](crate::remote).
+    Serve,
 }
 
 impl Task {
@@ -33,6 +35,7 @@ impl Task {
             Self::Open => "open".to_owned(),
             Self::Reserve { lease } => format!("reserve {}", lease.as_micros()),
             Self::Complete => "complete".to_owned(),
+            Self::Serve => "serve".to_owned(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Task {
             }
             None if word == "open" => Some(Self::Open),
             None if word == "complete" => Some(Self::Complete),
+            None if word == "serve" => Some(Self::Serve),
             _ => None,
         }
     }
@@ -51,7 +55,7 @@ impl Task {
 /// A child process. Killed when it is dropped.
 pub(crate) struct Child {
     process: std::process::Child,
-    output: BufReader<std::process::ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
 }
 
 impl Child {
@@ -64,15 +68,23 @@ impl Child {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts once more");
-        let output = BufReader::new(process.stdout.take().expect("it is piped"));
+        let output = process.stdout.take().map(BufReader::new);
         Self { process, output }
     }
 
     /// What it says when it is done; empty if it died before.
     pub(crate) fn said(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("a pipe can be read");
+        let output = self.output.as_mut().expect("it is asked for words or for its pipes, not for both");
+        output.read_line(&mut line).expect("a pipe can be read");
         line.trim_end().to_owned()
+    }
+
+    /// What it is told, and what it tells, by those who speak with it in their own way. Taken once.
+    pub(crate) fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let input = self.process.stdin.take().expect("it is piped, and taken once");
+        let output = self.output.take().expect("it is taken once");
+        (input, output.into_inner())
     }
 
     /// Kills it without a warning, and waits until it is gone.
@@ -93,10 +105,13 @@ impl Drop for Child {
 pub(crate) fn serve(harness: &Arc<dyn Harness>) -> Option<ExitCode> {
     let task = Task::from_word(&std::env::var(TASK).ok()?).expect("the suite writes tasks that it can read");
     let location = std::env::var(LOCATION).expect("each task comes with a location");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let said = runtime
-        .expect("a runtime can be made wherever tests can run")
-        .block_on(perform(&**harness, task, &location));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime can be made wherever tests can run");
+    if task == Task::Serve {
+        remote::serve(&runtime, &*runtime.block_on(harness.open(&location)));
+        return Some(ExitCode::SUCCESS);
+    }
+    let said = runtime.block_on(perform(&**harness, task, &location));
     println!("{said}");
     // Until it is killed, or whoever started it is gone: that closes the pipe.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -108,7 +123,7 @@ async fn perform(harness: &dyn Harness, task: Task, location: &str) -> &'static 
     let (store, key, owner) = (instance.store(), usual_key(), OwnerToken::random());
     let payload = fingerprint("payload");
     let said = match task {
-        Task::Open => "opened",
+        Task::Open | Task::Serve => "opened",
         Task::Reserve { lease } => match store.reserve(&key, Reserve::new(owner, payload, lease)).await {
             Ok(ReserveOutcome::Reserved { .. }) => "reserved",
             Ok(ReserveOutcome::InFlight { .. }) => "in flight",

@@ -51,6 +51,10 @@ impl Context {
         &self.shared.harness
     }
 
+    pub(crate) fn setting(&self) -> Setting {
+        self.shared.setting
+    }
+
     pub(crate) fn instance(&self) -> &dyn Instance {
         &*self.shared.instance
     }

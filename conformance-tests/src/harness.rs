@@ -63,7 +63,8 @@ pub trait Harness: Send + Sync + 'static {
         unsupported(Ability::OutlivesProcess)
     }
 
-    /// Opens the store at a place, and makes it if it is not there yet. Also called in child processes
+    /// Opens the store at a place, and makes it if it is not there yet. Also called in child processes, several of which
+    /// may have it open: where [`Instance::advance`] moves the clock, it has to move it for all of them
     /// ([`Ability::OutlivesProcess`]).
     async fn open(&self, _location: &str) -> Box<dyn Instance> {
         unsupported(Ability::OutlivesProcess)

@@ -64,8 +64,10 @@ mod linearizability;
 mod model;
 mod oracle;
 mod reference;
+mod remote;
 mod rng;
 mod suite;
+mod wire;
 
 pub use case::Case;
 pub use counted::Counted;

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conformance_tests::{Ability, Clock, Harness, Instance};
 use idem_core::{FencingToken, Key, Record, ReservationStore, State};
@@ -62,17 +64,15 @@ impl Harness for Sqlite {
 struct File {
     store: Arc<SqliteStore>,
     path: PathBuf,
-    begin: SystemTime,
-    ahead: Arc<AtomicU64>,
+    hands: Hands,
     _directory: Option<TempDir>,
 }
 
 impl File {
     async fn open(path: &Path, directory: Option<TempDir>) -> Self {
-        let ahead = Arc::new(AtomicU64::new(0));
-        let begin = SystemTime::now();
-        let store = Arc::new(open(path, begin, &ahead).await);
-        Self { store, path: path.to_owned(), begin, ahead, _directory: directory }
+        let hands = Hands::beside(path);
+        let store = Arc::new(open(path, &hands).await);
+        Self { store, path: path.to_owned(), hands, _directory: directory }
     }
 
     /// Changes the bytes of the key's record behind the store's back.
@@ -97,13 +97,51 @@ impl File {
     }
 }
 
-async fn open(path: &Path, begin: SystemTime, ahead: &Arc<AtomicU64>) -> SqliteStore {
-    let (ahead, begin) = (Arc::clone(ahead), begin);
-    let now = move || begin + Duration::from_micros(ahead.load(Ordering::SeqCst));
+async fn open(path: &Path, hands: &Hands) -> SqliteStore {
     // What the suite wants removed, it sweeps itself.
-    let options =
-        Options::new().clock(idem_sqlite::Clock::from_fn(now)).upkeep_interval(Duration::from_secs(3600));
+    let options = Options::new().clock(hands.clock()).upkeep_interval(Duration::from_secs(3600));
     SqliteStore::open(path, options).await.unwrap()
+}
+
+/// The time, in a file beside the store's: every process that has the store open sees the same clock.
+#[derive(Clone)]
+struct Hands(PathBuf);
+
+impl Hands {
+    /// The clock of the store at `path`. Whoever comes first sets it.
+    fn beside(path: &Path) -> Self {
+        let hands = Self(path.with_extension("clock"));
+        if let Ok(mut file) = fs::File::create_new(&hands.0) {
+            file.write_all(&micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap()).to_le_bytes())
+                .unwrap();
+        }
+        hands
+    }
+
+    fn clock(&self) -> idem_sqlite::Clock {
+        let hands = self.clone();
+        idem_sqlite::Clock::from_fn(move || UNIX_EPOCH + Duration::from_micros(hands.read()))
+    }
+
+    fn read(&self) -> u64 {
+        loop {
+            // Another process may have made the file, and not written it yet.
+            if let Ok(bytes) = fs::read(&self.0).unwrap().try_into() {
+                return u64::from_le_bytes(bytes);
+            }
+        }
+    }
+
+    fn forward(&self, by: Duration) {
+        let ahead = self.read() + micros(by);
+        // In place and in one write, so that no reader finds it empty.
+        let file = fs::OpenOptions::new().write(true).open(&self.0).unwrap();
+        file.write_all_at(&ahead.to_le_bytes(), 0).unwrap();
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap()
 }
 
 #[async_trait::async_trait]
@@ -113,11 +151,11 @@ impl Instance for File {
     }
 
     async fn second_handle(&self) -> Arc<dyn ReservationStore> {
-        Arc::new(open(&self.path, self.begin, &self.ahead).await)
+        Arc::new(open(&self.path, &self.hands).await)
     }
 
     async fn advance(&self, by: Duration) {
-        self.ahead.fetch_add(u64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+        self.hands.forward(by);
     }
 
     async fn set_fence(&self, key: &Key, fence: FencingToken) {

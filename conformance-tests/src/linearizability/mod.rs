@@ -19,6 +19,7 @@ use crate::call::{Call, Reply, Says};
 use crate::caller::bytes;
 use crate::case::cases;
 use crate::context::{Context, DAY, HOUR, fingerprint, key};
+use crate::remote::of_two_processes;
 use crate::rng::{Rng, seed};
 use crate::{Fault, Faulty};
 use checker::Operation;
@@ -26,6 +27,7 @@ use recorder::Recorder;
 
 cases![Threads:
     an_order_explains_every_answer_of_concurrent_clients,
+    an_order_explains_every_answer_of_clients_in_two_processes [Has(OutlivesProcess)],
 ];
 
 const KEYS: usize = 120;
@@ -36,6 +38,10 @@ const CALLS: u64 = 4;
 const FAULT_IN: u32 = 8;
 /// How often a client sends a call again whose outcome it does not know, before it gives up.
 const RESENDS: usize = 2;
+
+async fn an_order_explains_every_answer_of_clients_in_two_processes(cx: Context) {
+    an_order_explains_every_answer_of_concurrent_clients(of_two_processes(&cx).await).await;
+}
 
 async fn an_order_explains_every_answer_of_concurrent_clients(cx: Context) {
     let seed = seed();

@@ -6,9 +6,10 @@
 mod regressions;
 mod step;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::{Key, OwnerToken};
+use idem_core::{Key, OwnerToken, ReservationStore};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -16,16 +17,22 @@ use crate::Clock;
 use crate::case::cases;
 use crate::context::{Context, HOUR, MILLI, key};
 use crate::oracle::Oracle;
+use crate::remote::of_two_processes;
 use crate::rng::seed;
 use step::Step;
 
 cases![Store:
     random_sequences_agree_with_the_oracle [MovableClock],
+    random_sequences_of_two_processes_agree_with_the_oracle [MovableClock, Has(OutlivesProcess)],
     sequences_that_once_failed_agree_with_the_oracle [MovableClock],
 ];
 
 /// How many random sequences are played.
 const SEQUENCES: usize = 400;
+
+async fn random_sequences_of_two_processes_agree_with_the_oracle(cx: Context) {
+    random_sequences_agree_with_the_oracle(of_two_processes(&cx).await).await;
+}
 
 async fn random_sequences_agree_with_the_oracle(cx: Context) {
     let seed = seed();
@@ -33,7 +40,7 @@ async fn random_sequences_agree_with_the_oracle(cx: Context) {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut player = Player::new(cx);
+    let mut player = Player::new(cx).await;
     for _ in 0..SEQUENCES {
         let mut tree = step::sequences().new_tree(&mut runner).expect("nothing is filtered out");
         let Err(failure) = player.play(&tree.current()).await else { continue };
@@ -43,7 +50,7 @@ async fn random_sequences_agree_with_the_oracle(cx: Context) {
 }
 
 async fn sequences_that_once_failed_agree_with_the_oracle(cx: Context) {
-    let mut player = Player::new(cx);
+    let mut player = Player::new(cx).await;
     for (name, steps) in regressions::all() {
         if let Err(failure) = player.play(&steps).await {
             panic!("{name}: {failure}\nIt failed as the last step of\n{steps:#?}");
@@ -71,21 +78,23 @@ async fn shrunk(
     simplest
 }
 
-/// Plays sequences on one store.
+/// Plays sequences on one store, whose two handles take turns.
 struct Player {
     cx: Context,
+    handles: [Arc<dyn ReservationStore>; 2],
     slack: Duration,
     exact: bool,
     played: usize,
 }
 
 impl Player {
-    fn new(cx: Context) -> Self {
+    async fn new(cx: Context) -> Self {
+        let handles = [cx.store(), cx.second_handle().await];
         let exact = cx.harness().clock() != Clock::Adjustable;
         // Every span of a sequence is whole hours, so that a clock that also runs by itself cannot be mistaken for one
         // that was moved. A store may keep milliseconds, and round.
         let slack = if exact { MILLI } else { HOUR / 2 };
-        Self { cx, slack, exact, played: 0 }
+        Self { cx, handles, slack, exact, played: 0 }
     }
 
     /// Plays a sequence on a new key, and says what the oracle did not permit.
@@ -104,8 +113,10 @@ impl Player {
                     swept.map_err(|error| format!("step {number}, {step:?}, failed: {error}"))?;
                 }
                 Step::Call(call) => {
+                    // By the number of the step alone, so that a sequence fails again as it failed.
+                    let handle = &self.handles[number % 2];
                     oracle = self
-                        .call(&key, &oracle, now, call)
+                        .call(&**handle, &key, &oracle, now, call)
                         .await
                         .map_err(|why| format!("step {number}: {why}"))?;
                 }
@@ -116,14 +127,14 @@ impl Player {
 
     async fn call(
         &self,
+        store: &dyn ReservationStore,
         key: &Key,
         oracle: &Oracle,
         now: Duration,
         call: &step::Call,
     ) -> Result<Oracle, String> {
         let call = call.with_tokens(|token| self.token(token));
-        let reply =
-            call.send(&*self.cx.store(), key).await.map_err(|error| format!("{call:?} failed: {error}"))?;
+        let reply = call.send(store, key).await.map_err(|error| format!("{call:?} failed: {error}"))?;
         oracle.after(now, &call, Some(&reply), self.slack).pop().ok_or_else(|| {
             format!("{call:?} was answered {reply:?}; the oracle permits {}", oracle.explain(now, &call))
         })
