@@ -18,12 +18,14 @@ threads against each other only those are tried, since what the others catch by 
 ";
 
 /// Why no broken store can be made for a case here.
-const WITHOUT: [(&str, &str); 13] = [
+const WITHOUT: [(&str, &str); 15] = [
     ("crash::n83_", PROCESS),
     ("crash::n84_", PROCESS),
     ("crash::n86_", PROCESS),
     ("crash::n87_eight_", PROCESS),
     ("crash::n87_of_eight_", PROCESS),
+    ("model::random_sequences_of_two_processes_", PROCESS),
+    ("linearizability::an_order_explains_every_answer_of_clients_in_two_processes", PROCESS),
     ("encoding::n89_", STORED_FORM),
     ("encoding::n90_", STORED_FORM),
     ("engine::waiting::n71_a_thousand_waiters_have_one_run_", ENGINE),

@@ -1,0 +1,173 @@
+//! [`Files`]: what a disk may hold after a crash, given everything that was written to it and which syncs had ended.
+//!
+//! What a sync covers is there. Of everything else each sector of 512 bytes is there or not, in any combination; so is
+//! each truncation, each creation and each deletion of a file whose directory was not synced since.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use crate::trace::{Event, What};
+
+const SECTOR: usize = 512;
+/// The directory itself.
+const DIRECTORY: &str = ".";
+
+/// How much of what was not synced is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsynced {
+    /// All of it: the process was killed, and the machine went on.
+    All,
+    /// Nothing.
+    Nothing,
+    /// Any part of it.
+    Torn,
+}
+
+/// The files of a directory, as they are known to be and as they may be.
+#[derive(Default)]
+pub(crate) struct Files {
+    files: BTreeMap<String, File>,
+    /// For each sync under way: how much it covers of each file.
+    syncs: HashMap<u64, BTreeMap<String, usize>>,
+}
+
+#[derive(Clone, Default)]
+struct File {
+    /// What is certainly there.
+    durable: Vec<u8>,
+    /// What was done since, in order.
+    pending: Vec<Change>,
+    /// How many changes there ever were.
+    changes: usize,
+    /// Whether its creation is certainly there.
+    is_created: bool,
+    is_unlinked: bool,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: usize, data: Vec<u8> },
+    Truncate { length: usize },
+}
+
+impl Files {
+    /// Takes note of the next event.
+    pub(crate) fn follow(&mut self, event: &Event) {
+        match &event.what {
+            What::Append { .. } => {}
+            What::Write { offset, data } => {
+                self.change(&event.file, Change::Write { offset: *offset, data: data.clone() });
+            }
+            What::Truncate { length } => self.change(&event.file, Change::Truncate { length: *length }),
+            What::Unlink => self.files.entry(event.file.clone()).or_default().is_unlinked = true,
+            What::SyncBegins { number } => {
+                let covered = self.files.iter().map(|(name, file)| (name.clone(), file.changes)).collect();
+                self.syncs.insert(*number, covered);
+            }
+            What::SyncEnds { number } => {
+                let covered = self.syncs.remove(number).unwrap();
+                if event.file == DIRECTORY {
+                    self.files.retain(|_, file| !file.is_unlinked);
+                    self.files.values_mut().for_each(|file| file.is_created = true);
+                } else if let (Some(file), Some(covered)) =
+                    (self.files.get_mut(&event.file), covered.get(&event.file))
+                {
+                    file.is_created = true;
+                    file.settle(*covered);
+                }
+            }
+        }
+    }
+
+    /// Writes what the disk holds after a crash now.
+    pub(crate) fn write(&self, directory: &Path, unsynced: Unsynced, rng: &mut Rng) {
+        for (name, file) in &self.files {
+            let (is_created, is_unlinked) = match unsynced {
+                Unsynced::All => (true, file.is_unlinked),
+                Unsynced::Nothing => (file.is_created, false),
+                Unsynced::Torn => (file.is_created || rng.flip(), file.is_unlinked && rng.flip()),
+            };
+            if is_created && !is_unlinked {
+                fs::write(directory.join(name), file.after_crash(unsynced, rng)).unwrap();
+            }
+        }
+    }
+
+    fn change(&mut self, name: &str, change: Change) {
+        let file = self.files.entry(name.to_owned()).or_default();
+        if file.is_unlinked {
+            // Another file of the same name.
+            *file = File { changes: file.changes, ..File::default() };
+        }
+        file.changes += 1;
+        file.pending.push(change);
+    }
+}
+
+impl File {
+    /// The changes up to this number are certainly there.
+    fn settle(&mut self, covered: usize) {
+        let settled = self.changes - self.pending.len();
+        for change in self.pending.drain(..covered.saturating_sub(settled)) {
+            apply(&mut self.durable, &change, &mut |_| true);
+        }
+    }
+
+    fn after_crash(&self, unsynced: Unsynced, rng: &mut Rng) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        // Little may be missing, or much.
+        let percent = rng.below(101);
+        for change in &self.pending {
+            apply(&mut bytes, change, &mut |_| match unsynced {
+                Unsynced::All => true,
+                Unsynced::Nothing => false,
+                Unsynced::Torn => rng.below(100) < percent,
+            });
+        }
+        bytes
+    }
+}
+
+/// Applies those sectors of a change that are there.
+fn apply(bytes: &mut Vec<u8>, change: &Change, is_there: &mut dyn FnMut(usize) -> bool) {
+    match change {
+        Change::Truncate { length } => {
+            if is_there(*length) {
+                bytes.resize(*length, 0);
+            }
+        }
+        Change::Write { offset, data } => {
+            let mut at = 0;
+            while at < data.len() {
+                let until_next = SECTOR - (offset + at) % SECTOR;
+                let part = &data[at..data.len().min(at + until_next)];
+                let (begin, end) = (offset + at, offset + at + part.len());
+                if is_there(begin) {
+                    if bytes.len() < end {
+                        bytes.resize(end, 0);
+                    }
+                    bytes[begin..end].copy_from_slice(part);
+                }
+                at += part.len();
+            }
+        }
+    }
+}
+
+/// A small generator (`SplitMix64`), so that a seed tells everything.
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn flip(&mut self) -> bool {
+        self.below(2) == 0
+    }
+}
