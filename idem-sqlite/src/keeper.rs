@@ -45,12 +45,14 @@ impl Keeper {
             if is_replaced {
                 continue;
             }
-            sweep(writer);
             if connection.is_none() {
                 connection = writer.opener.open().ok();
             }
-            if connection.as_ref().is_some_and(|connection| checkpoint(connection).is_err()) {
-                connection = None;
+            if let Some(open) = &connection {
+                sweep(writer, open);
+                if checkpoint(open).is_err() {
+                    connection = None;
+                }
             }
             warned = warn_of_a_long_log(writer, warned);
         }
@@ -66,11 +68,11 @@ impl Keeper {
 }
 
 /// Removes what has expired, up to a number. What fails now is done at the next interval.
-fn sweep(writer: &Arc<Writer>) {
-    let clock = writer.opener.options.clock.clone();
+fn sweep(writer: &Arc<Writer>, connection: &Connection) {
+    let clock = &writer.opener.options.clock;
     for _ in 0..BATCHES {
         // Without anything to remove, no transaction is begun.
-        if !matches!(has_expired(writer, &clock), Ok(true)) {
+        if !matches!(table::is_sweep_due(connection, clock.now()), Ok(true)) {
             return;
         }
         let (task, answer) = Task::new(Operation::Sweep, |connection: &Connection, now| {
@@ -78,16 +80,10 @@ fn sweep(writer: &Arc<Writer>) {
         });
         writer.enqueue(Box::new(task));
         match answer.blocking_recv() {
-            Ok(Ok(removed)) if removed == SWEEP_BATCH as usize => {}
+            Ok(Ok(swept)) if !swept.is_all => {}
             _ => return,
         }
     }
-}
-
-fn has_expired(writer: &Writer, clock: &crate::Clock) -> rusqlite::Result<bool> {
-    let connection = writer.opener.open_reader()?;
-    let now = i64::try_from(clock.now().as_micros()).unwrap_or(i64::MAX);
-    connection.prepare(include_str!("sql/expired.sql"))?.exists((now, 1))
 }
 
 /// Writes back what can be, without waiting for anybody.

@@ -6,6 +6,8 @@ use crate::error::Failure;
 
 /// The version that this release makes and reads; kept in the file's `user_version`.
 pub(crate) const VERSION: i32 = 1;
+/// How many tables, indexes and triggers that are.
+const OBJECTS: i32 = 7;
 
 /// What is in a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,14 +27,10 @@ pub(crate) enum Found {
 /// Looks, and changes nothing.
 pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Found> {
     let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let tables: i32 = connection.query_row(
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('idem_record', 'idem_meta')",
-        [],
-        |row| row.get(0),
-    )?;
-    Ok(match (version, tables) {
+    let objects: i32 = connection.query_row(include_str!("sql/objects.sql"), [], |row| row.get(0))?;
+    Ok(match (version, objects) {
         (0, 0) => Found::Nothing,
-        (VERSION, 2) => Found::Current,
+        (VERSION, OBJECTS) => Found::Current,
         (later, 1..) if later > VERSION => Found::Later(later),
         (foreign, 0) => Found::Foreign(foreign),
         _ => Found::Broken,

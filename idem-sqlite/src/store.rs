@@ -255,9 +255,9 @@ impl ReservationStore for SqliteStore {
         while removed < limit {
             let batch = u32::try_from(limit - removed).map_or(SWEEP_BATCH, |left| left.min(SWEEP_BATCH));
             let step = move |connection: &Connection, now| table::remove_expired(connection, batch, now);
-            let of_batch = self.write(Operation::Sweep, step).await?;
-            removed += of_batch;
-            if of_batch < batch as usize {
+            let swept = self.write(Operation::Sweep, step).await?;
+            removed += swept.removed;
+            if swept.is_all {
                 break;
             }
         }

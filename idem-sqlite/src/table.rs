@@ -9,6 +9,9 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::error::Failure;
 use crate::frame;
 
+/// Zones that one transaction of a sweep looks at: few enough that nobody waits long for it.
+const ZONES_AT_ONCE: usize = 32;
+
 /// A record in the table.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -71,26 +74,67 @@ pub(crate) fn stand_in(connection: &Connection) -> Result<Option<Record>, Failur
     }))
 }
 
-/// Removes at most `limit` expired records and says how many.
-pub(crate) fn remove_expired(connection: &Connection, limit: u32, now: Timestamp) -> Result<usize, Failure> {
+/// What a part of a sweep did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Swept {
+    pub(crate) removed: usize,
+    /// Nothing more has expired.
+    pub(crate) is_all: bool,
+}
+
+/// Removes at most `limit` expired records.
+pub(crate) fn remove_expired(connection: &Connection, limit: u32, now: Timestamp) -> Result<Swept, Failure> {
+    let mut removed = 0;
+    for _ in 0..ZONES_AT_ONCE {
+        let Some(zone) = due_zone(connection, now)? else { return Ok(Swept { removed, is_all: true }) };
+        // At most `limit`, which is a `u32`.
+        let left = limit - u32::try_from(removed).unwrap_or(limit);
+        if left == 0 {
+            break;
+        }
+        removed += remove_expired_of(connection, zone, left, now)?;
+    }
+    Ok(Swept { removed, is_all: false })
+}
+
+/// Whether a sweep may find something.
+pub(crate) fn is_sweep_due(connection: &Connection, now: Timestamp) -> Result<bool, Failure> {
+    Ok(due_zone(connection, now)?.is_some())
+}
+
+/// A zone in which a record may have expired.
+fn due_zone(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached(include_str!("sql/due_zone.sql"))?;
+    statement.query_row([stored(now)], |row| row.get(0)).optional()
+}
+
+fn remove_expired_of(
+    connection: &Connection,
+    zone: i64,
+    limit: u32,
+    now: Timestamp,
+) -> Result<usize, Failure> {
     let mut statement = connection.prepare_cached(include_str!("sql/expired.sql"))?;
     let expired: Vec<(i64, u64)> = statement
-        .query_map((stored(now), limit), |row| {
+        .query_map((zone, stored(now), limit), |row| {
             let expires_at = instant(row.get(1)?);
             let record = frame::decode(row.get_ref(2)?.as_blob().unwrap_or_default(), expires_at);
             // What cannot be read is expired all the same. Its fence came from a clock, at the latest from this one.
             Ok((row.get(0)?, record.map_or(now.as_micros(), |record| record.fence.get())))
         })?
         .collect::<Result<_, _>>()?;
-    let Some(greatest) = expired.iter().map(|(_, fence)| *fence).max() else { return Ok(0) };
-
-    let mut raise = connection.prepare_cached(include_str!("sql/raise_removed_fence.sql"))?;
-    raise.execute([stored(Timestamp::from_micros(greatest))])?;
+    if let Some(greatest) = expired.iter().map(|(_, fence)| *fence).max() {
+        let mut raise = connection.prepare_cached(include_str!("sql/raise_removed_fence.sql"))?;
+        raise.execute([stored(Timestamp::from_micros(greatest))])?;
+    }
     let mut remove = connection.prepare_cached(include_str!("sql/remove.sql"))?;
     let mut removed = 0;
     for (id, _) in expired {
         removed += remove.execute((id, stored(now)))?;
     }
+    // What is left of it may expire later than was said.
+    connection.prepare_cached(include_str!("sql/forget_zone.sql"))?.execute([zone])?;
+    connection.prepare_cached(include_str!("sql/look_at_zone.sql"))?.execute([zone])?;
     Ok(removed)
 }
 
@@ -110,11 +154,12 @@ fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
     true
 }
 
-/// Six bytes are enough that two keys rarely share them, and SQLite stores them in six.
-fn digest(key: &Key) -> i64 {
-    let mut bytes = [0; 8];
-    bytes[2..].copy_from_slice(&key.digest().as_bytes()[..6]);
-    i64::from_be_bytes(bytes) - (1 << 47)
+/// Four bytes, which SQLite stores in four: enough that two keys rarely share them, and those that do are told apart by
+/// the key itself.
+fn digest(key: &Key) -> i32 {
+    let mut first = [0; 4];
+    first.copy_from_slice(&key.digest().as_bytes()[..4]);
+    i32::from_be_bytes(first)
 }
 
 /// The column is signed; an instant beyond its end is as good as its end.

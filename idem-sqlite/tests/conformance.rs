@@ -89,9 +89,7 @@ impl File {
     fn insert(&self, key: &Key, expires_at: i64, record: &[u8]) {
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(Duration::from_secs(30)).unwrap();
-        let mut digest = [0; 8];
-        digest[2..].copy_from_slice(&key.digest().as_bytes()[..6]);
-        let digest = i64::from_be_bytes(digest) - (1 << 47);
+        let digest = i32::from_be_bytes(key.digest().as_bytes()[..4].try_into().unwrap());
         let insert = "INSERT INTO idem_record (digest, expires_at, key, record) VALUES (?1, ?2, ?3, ?4)";
         connection.execute(insert, (digest, expires_at, key.as_bytes(), record)).unwrap();
     }

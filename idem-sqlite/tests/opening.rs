@@ -88,10 +88,12 @@ async fn tables_of_a_later_release_are_incompatible_and_left_as_they_were() {
 
 #[tokio::test]
 async fn half_of_the_tables_are_corrupt_and_not_made_anew() {
-    let place = Place::new();
-    place.open().await.close().await;
-    place.connection().execute_batch("DROP TABLE idem_meta").unwrap();
-    refused(place.open_with(Options::new()).await, StoreErrorKind::Corrupt, "not all");
+    for half in ["TABLE idem_meta", "TRIGGER idem_record_inserted", "INDEX idem_record_digest"] {
+        let place = Place::new();
+        place.open().await.close().await;
+        place.connection().execute_batch(&format!("DROP {half}")).unwrap();
+        refused(place.open_with(Options::new()).await, StoreErrorKind::Corrupt, "not all");
+    }
 }
 
 #[tokio::test]

@@ -1,1 +1,2 @@
-SELECT id, expires_at, record FROM idem_record WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
+SELECT id, expires_at, record FROM idem_record
+WHERE id BETWEEN ?1 << 7 AND ?1 << 7 | 127 AND expires_at <= ?2 LIMIT ?3

@@ -59,6 +59,11 @@ impl Hands {
         Clock::from_fn(move || *time.lock().unwrap())
     }
 
+    /// Microseconds since the epoch.
+    pub(crate) fn micros(&self) -> u128 {
+        self.0.lock().unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros()
+    }
+
     pub(crate) fn forward(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
     }

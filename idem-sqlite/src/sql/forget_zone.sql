@@ -1,0 +1,1 @@
+DELETE FROM idem_zone WHERE zone = ?1
