@@ -4,7 +4,7 @@
 //! - [`throughput`]: first requests by 1 to 256 callers at once, as durable as the floor (figures a to d).
 //! - [`replay`]: a replay while the writer is busy (e).
 //! - [`growth`]: what a large file costs, in time and in bytes (f, g).
-//! - [`layouts`]: what other forms of the table would cost (h to j).
+//! - [`layouts`]: what other forms of the table would cost (h to k).
 //! - [`flush`]: how long the disk takes to make something durable, which stands beside every durable figure.
 
 mod floor;

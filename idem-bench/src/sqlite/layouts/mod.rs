@@ -1,6 +1,6 @@
-//! Figures h to j: what a first request costs in three forms of the table, with the same indexes for the sweep, in bare
-//! SQLite: a record is inserted, found by its key, and written again with its answer, 64 requests a transaction. The
-//! disk's flush is left out (`synchronous=OFF`): it is the same for all of them.
+//! Figures h to k: what a first request costs in four forms of the table, each with what a sweep needs, in bare SQLite: a
+//! record is inserted, found by its key, and written again with its answer, 64 requests a transaction. The disk's flush is
+//! left out (`synchronous=OFF`): it is the same for all of them.
 
 use std::error::Error;
 use std::fs;
@@ -18,6 +18,8 @@ use crate::rounds::{Spread, nanos_each};
 const GROUP: u64 = 64;
 /// What a record is besides key and answer, about.
 const RECORD: [u8; 72] = [5; 72];
+/// Microseconds since the epoch, which take as many bytes as those of a real record.
+const EXPIRES_AT: i64 = 1_800_000_000_000_000;
 /// One layout is measured at this part of the large scale.
 const PART: u64 = 5;
 /// How much of the last part is timed, when the file has its size.
@@ -29,13 +31,15 @@ enum Layout {
     Unique,
     WithoutRowid,
     Digest,
+    Zones,
 }
 
 pub(super) fn compared(scale: &Scale, directory: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
     let layouts = [
         ("h", Layout::Unique, "rowid table, the key as unique index"),
         ("i", Layout::WithoutRowid, "WITHOUT ROWID"),
-        ("j", Layout::Digest, "rowid table, index of the key's digest (as idem-sqlite has it)"),
+        ("j", Layout::Digest, "rowid table, index of the key's digest"),
+        ("k", Layout::Zones, "the same, one row for 128 expiries (as idem-sqlite has it)"),
     ];
     let records = scale.large / PART;
     let mut figures = Vec::new();
@@ -73,7 +77,7 @@ fn measure(layout: Layout, records: u64, directory: &Path) -> Result<(f64, u64),
         let started = Instant::now();
         let transaction = connection.transaction()?;
         for request in &requests {
-            layout.first_request(&transaction, request, i64::try_from(first)?)?;
+            layout.first_request(&transaction, request, EXPIRES_AT + i64::try_from(first)?)?;
         }
         transaction.commit()?;
         if first >= timed_from {
@@ -93,6 +97,7 @@ impl Layout {
             Self::Unique => include_str!("unique.sql"),
             Self::WithoutRowid => include_str!("without_rowid.sql"),
             Self::Digest => include_str!("digest.sql"),
+            Self::Zones => include_str!("zones.sql"),
         }
     }
 
@@ -110,10 +115,10 @@ impl Layout {
                 let update = "UPDATE record SET expires_at = ?2, record = ?3 WHERE key = ?1";
                 connection.prepare_cached(update)?.execute(params![key, at + 1, record])?;
             }
-            Self::Digest => {
-                let mut first = [0; 8];
-                first.copy_from_slice(&request.key.digest().as_bytes()[..8]);
-                let digest = i64::from_be_bytes(first);
+            Self::Digest | Self::Zones => {
+                let mut first = [0; 4];
+                first.copy_from_slice(&request.key.digest().as_bytes()[..4]);
+                let digest = i32::from_be_bytes(first);
                 let found = "SELECT id FROM record WHERE digest = ?1 AND key = ?2";
                 assert!(!connection.prepare_cached(found)?.exists(params![digest, key])?);
                 let insert = "INSERT INTO record (digest, key, expires_at, record) VALUES (?1, ?2, ?3, ?4)";
