@@ -1,0 +1,165 @@
+//! What a client asks for.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::create::json;
+
+/// The kinds of resources.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Db,
+    Cache,
+    Nosql,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Db, Self::Cache, Self::Nosql];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Db => "db",
+            Self::Cache => "cache",
+            Self::Nosql => "nosql",
+        }
+    }
+}
+
+/// The body of a request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewResource {
+    pub(crate) name: String,
+    #[serde(default)]
+    simulate: Option<Simulate>,
+}
+
+/// How the request is to go, in audits.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Simulate {
+    /// How long before the effect.
+    delay_ms: u64,
+    /// How long after the effect.
+    hold_ms: u64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    #[default]
+    Ok,
+    Error,
+    Panic,
+    Reject,
+    Conflict,
+    Abort,
+}
+
+impl Outcome {
+    /// As it stands in the ledger.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Reject => "reject",
+            Self::Conflict => "conflict",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+impl NewResource {
+    /// Reads a body, which may have `simulate` only where that is allowed.
+    pub(crate) fn parse(body: &[u8], may_simulate: bool) -> Result<Self, Invalid> {
+        let new: Self = serde_json::from_slice(body).map_err(|error| Invalid(error.to_string()))?;
+        if new.simulate.is_some() && !may_simulate {
+            return Err(Invalid("`simulate` is not allowed here; start the service with --simulate".into()));
+        }
+        if new.name.is_empty() {
+            return Err(Invalid("`name` is empty".into()));
+        }
+        Ok(new)
+    }
+
+    pub(crate) fn simulate(&self) -> Simulate {
+        self.simulate.unwrap_or_default()
+    }
+}
+
+impl Simulate {
+    pub(crate) fn delay(self) -> Duration {
+        Duration::from_millis(self.delay_ms)
+    }
+
+    pub(crate) fn hold(self) -> Duration {
+        Duration::from_millis(self.hold_ms)
+    }
+}
+
+/// A body that is not one of ours: 400.
+#[derive(Debug)]
+pub(crate) struct Invalid(String);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Invalid {
+    pub(crate) fn response(&self) -> http::Response<bytes::Bytes> {
+        json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": self.0 }))
+    }
+}
+
+impl IntoResponse for Invalid {
+    fn into_response(self) -> Response {
+        self.response().map(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_simulate_is_optional() {
+        for body in [
+            r#"{"name": "a"}"#,
+            r#"{"name": "a", "simulate": {}}"#,
+            r#"{"name": "a", "simulate": {"outcome": "abort"}}"#,
+            r#"{"name": "a", "simulate": {"delay_ms": 1, "hold_ms": 2, "outcome": "reject"}}"#,
+        ] {
+            assert!(NewResource::parse(body.as_bytes(), true).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_and_outcomes_are_invalid() {
+        for body in [
+            "",
+            "{}",
+            r#"{"name": ""}"#,
+            r#"{"name": 1}"#,
+            r#"{"name": "a", "size": 1}"#,
+            r#"{"name": "a", "simulate": {"later": 1}}"#,
+            r#"{"name": "a", "simulate": {"outcome": "maybe"}}"#,
+            r#"{"name": "a"} trailing"#,
+        ] {
+            assert!(NewResource::parse(body.as_bytes(), true).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn simulate_is_refused_where_it_is_not_allowed() {
+        assert!(NewResource::parse(br#"{"name": "a", "simulate": {}}"#, false).is_err());
+        assert!(NewResource::parse(br#"{"name": "a"}"#, false).is_ok());
+    }
+}

@@ -1,0 +1,1 @@
+SELECT id, kind, team, name, key, attempt, fence, outcome, at FROM ledger ORDER BY id;

@@ -1,0 +1,56 @@
+//! `--transactional`: the row of the ledger and the completion of the request are committed together.
+
+use crate::support::Files;
+
+fn told(outcome: &str) -> String {
+    format!(r#"{{"name": "orders", "simulate": {{"outcome": "{outcome}"}}}}"#)
+}
+
+#[test]
+fn only_completed_runs_have_a_row_and_every_answer_is_replayed() {
+    let files = Files::new();
+    let service = files.serve(&["--simulate", "--transactional"]);
+    let ask = |outcome: &str| service.create(Some(outcome), &told(outcome));
+    for (outcome, status) in [("error", 500), ("panic", 500), ("conflict", 409)] {
+        assert_eq!((ask(outcome).status, ask(outcome).status), (status, status), "{outcome}");
+        assert_eq!(service.ledger().len(), 0, "{outcome}");
+    }
+    for (outcome, status) in [("ok", 201), ("reject", 400)] {
+        let (first, replay) = (ask(outcome), ask(outcome));
+        assert_eq!((first.status, first.is_replay), (status, false), "{outcome}");
+        assert_eq!((replay.status, replay.is_replay, &replay.body), (status, true, &first.body));
+    }
+    let outcomes: Vec<_> = service.ledger().iter().map(|row| row["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["ok", "reject"]);
+}
+
+#[test]
+fn a_body_that_is_refused_is_an_answer_without_a_row() {
+    let files = Files::new();
+    let service = files.serve(&["--simulate", "--transactional"]);
+    let (first, replay) = (service.create(Some("a"), "{}"), service.create(Some("a"), "{}"));
+    assert_eq!((first.status, first.is_replay, replay.is_replay), (400, false, true));
+    assert_eq!((first.body, service.ledger().len()), (replay.body, 0));
+}
+
+#[test]
+fn a_crash_inside_of_the_transaction_leaves_no_row() {
+    let files = Files::new();
+    let mut crashing = files.serve(&["--simulate", "--transactional", "--lease", "1s"]);
+    assert_eq!(crashing.create(Some("a"), &told("abort")).status, 0);
+    assert!(!crashing.wait().success());
+    let service = files.serve(&["--simulate", "--transactional"]);
+    assert_eq!(service.ledger().len(), 0);
+}
+
+#[test]
+fn of_two_processes_one_commits_and_the_other_one_answers_with_it() {
+    let files = Files::new();
+    let settings = ["--simulate", "--transactional", "--in-flight", "wait=25s"];
+    let (one, other) = (files.serve(&settings), files.serve(&settings));
+    let asking = [one.creating("a", &told("ok")), other.creating("a", &told("ok"))];
+    let [left, right] = asking.map(|asking| asking.join().unwrap());
+    assert_eq!((left.status, &left.body), (201, &right.body));
+    assert!(left.is_replay != right.is_replay);
+    assert_eq!(one.ledger().len(), 1);
+}

@@ -1,0 +1,276 @@
+//! [`Run`]: a guarded handler, in a task of its own, from its start to the answer of its client.
+//!
+//! INV-1: the handler's response is sent only after the store acknowledged what is done with it: completed, released or
+//! abandoned. So the next request finds it done.
+//! INV-2: the response of a run that lost its key is never sent: the request's answer is the one that was accepted.
+//! INV-3: whatever panics, the reservation is in the slot or in the settling call, and is abandoned or settled.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use idem_core::{
+    AbandonOutcome, Answer, Engine, Fingerprint, Finished, Key, RecordView, ReleaseOutcome, Reservation,
+    StateView,
+};
+use tokio::time::timeout;
+use tower_service::Service;
+use tracing::Instrument;
+
+use crate::body::{BoxError, Collected, RequestBody, ResponseBody};
+use crate::collect::{Gathered, response_body};
+use crate::decide::Disposition;
+use crate::layer::Config;
+use crate::observe;
+use crate::step::{Held, Slot};
+use crate::stored::Stored;
+
+/// How long the store is asked for a record that another run has decided.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// A handler's run, and what its record is called.
+pub(crate) struct Run {
+    pub(crate) config: Arc<Config>,
+    pub(crate) engine: Engine,
+    pub(crate) key: Key,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// What a handler's response has become.
+enum Weighed<R> {
+    /// It is the answer of the request.
+    Kept(Collected),
+    /// It is sent, and not kept.
+    Unkept(ResponseBody<R>),
+    /// Nothing happened.
+    Released(R),
+    /// Nobody knows what happened.
+    Abandoned(R),
+    Broken(BoxError),
+}
+
+impl Run {
+    /// Runs the handler in a task of its own. Dropping this future changes nothing about that.
+    pub(crate) async fn detached<S, B, R>(
+        self,
+        slot: Slot,
+        service: S,
+        request: Request<RequestBody<B>>,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        B: Body + Send + 'static,
+        R: Body<Error: Into<BoxError>> + Send + 'static,
+    {
+        let config = Arc::clone(&self.config);
+        let span = observe::run(&self.key, slot.attempt().number);
+        let task = tokio::spawn(self.run(slot, service, request).instrument(span));
+        // Its panics are caught inside; what remains is a runtime that is shut down.
+        task.await.unwrap_or_else(|_| Ok(config.own(&config.dialect.handler_failed).map(ResponseBody::read)))
+    }
+
+    async fn run<S, B, R>(
+        self,
+        slot: Slot,
+        mut service: S,
+        request: Request<RequestBody<B>>,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        R: Body<Error: Into<BoxError>>,
+    {
+        // The call is inside, since a service may panic before it returns a future.
+        let ended = caught(async move { service.call(request).await }).await;
+        if ended.is_err() {
+            observe::panicked(&self.key);
+        }
+        let reservation = match slot.take() {
+            Held::Reservation(reservation) => reservation,
+            Held::Unprotected => return self.unguarded(ended),
+            Held::Taken => return self.after_step(&slot, ended).await,
+        };
+        match ended {
+            Ok(Ok(response)) => Ok(self.settle(reservation, response).await),
+            Ok(Err(error)) => self.abandon(reservation).await.ok_or(error),
+            Err(_) => Ok(self.abandon(reservation).await.unwrap_or_else(|| self.failed())),
+        }
+    }
+
+    /// Does with the record what the response says, and gives the client its answer.
+    async fn settle<R>(&self, reservation: Reservation, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Body<Error: Into<BoxError>>,
+    {
+        let (head, body) = response.into_parts();
+        // Inside of the same net as the handler: a hook and a body are the user's code too.
+        let Ok(weighed) = caught(self.weigh(&head, body)).await else {
+            observe::panicked(&self.key);
+            return self.abandon(reservation).await.unwrap_or_else(|| self.failed());
+        };
+        match weighed {
+            Weighed::Kept(body) => {
+                let (bytes, trailers) = (body.bytes.clone(), body.trailers.as_ref());
+                let stored = Stored::of(&head, bytes, trailers, &self.config.never_stored);
+                let own = Response::from_parts(head, ResponseBody::read(body));
+                self.finish(reservation, stored.encode().into(), own).await
+            }
+            Weighed::Unkept(body) => {
+                self.finish(reservation, Answer::NotKept, Response::from_parts(head, body)).await
+            }
+            Weighed::Released(body) => {
+                let lost = matches!(reservation.release().await, Ok(ReleaseOutcome::Lost));
+                let accepted = if lost { Some(self.of_another().await) } else { None };
+                accepted.unwrap_or_else(|| Response::from_parts(head, ResponseBody::passed(body)))
+            }
+            Weighed::Abandoned(body) => {
+                let own = || Response::from_parts(head, ResponseBody::passed(body));
+                self.abandon(reservation).await.unwrap_or_else(own)
+            }
+            Weighed::Broken(error) => {
+                observe::response_broken(&self.key, &error);
+                self.abandon(reservation).await.unwrap_or_else(|| self.failed())
+            }
+        }
+    }
+
+    async fn weigh<R>(&self, head: &http::response::Parts, body: R) -> Weighed<R>
+    where
+        R: Body<Error: Into<BoxError>>,
+    {
+        match (self.config.disposition)(head).checked(head) {
+            Disposition::Store => match response_body(body, self.config.max_response_bytes).await {
+                Gathered::Whole(body) => Weighed::Kept(body),
+                Gathered::TooLarge(read, rest) => Weighed::Unkept(ResponseBody::partly(read, rest)),
+                Gathered::Broken(error) => Weighed::Broken(error),
+            },
+            Disposition::NotKept => Weighed::Unkept(ResponseBody::passed(body)),
+            Disposition::Release => Weighed::Released(body),
+            Disposition::Abandon => Weighed::Abandoned(body),
+        }
+    }
+
+    async fn finish<R>(
+        &self,
+        reservation: Reservation,
+        answer: Answer,
+        own: Response<ResponseBody<R>>,
+    ) -> Response<ResponseBody<R>> {
+        match reservation.finish(answer, &self.fingerprint).await {
+            // The engine has told of a completion that was not acknowledged; the handler ran, and its client is owed
+            // the answer.
+            Finished::Accepted | Finished::Unrecorded(_) => own,
+            Finished::Superseded(answer) => self.config.accepted(&self.key, &answer).map(ResponseBody::read),
+            Finished::LeaseLost => self.in_progress(),
+        }
+    }
+
+    /// Abandons the key. If it was another's by then, what that one says is the request's answer.
+    async fn abandon<R>(&self, reservation: Reservation) -> Option<Response<ResponseBody<R>>> {
+        match reservation.abandon().await {
+            Ok(AbandonOutcome::Lost) => Some(self.of_another().await),
+            // What was not acknowledged goes on in the background.
+            Ok(AbandonOutcome::Abandoned | AbandonOutcome::AlreadyCompleted) | Err(_) => None,
+        }
+    }
+
+    /// The answer of the run that has taken this one's key (INV-2).
+    async fn of_another<R>(&self) -> Response<ResponseBody<R>> {
+        match self.record().await {
+            Some(Some(RecordView { state: StateView::Completed { answer, .. }, .. })) => {
+                self.config.accepted(&self.key, &answer).map(ResponseBody::read)
+            }
+            _ => self.in_progress(),
+        }
+    }
+
+    /// The answer after a handler that took the transactional step: what the store says was committed, whatever the
+    /// handler says.
+    async fn after_step<R, E>(
+        &self,
+        slot: &Slot,
+        ended: Result<Result<Response<R>, E>, Panic>,
+    ) -> Result<Response<ResponseBody<R>>, E> {
+        let claims_success = matches!(&ended, Ok(Ok(response)) if response.status().as_u16() < 400);
+        match self.record().await {
+            Some(Some(RecordView { state: StateView::Completed { answer, .. }, .. })) => {
+                return Ok(match slot.recorded(&answer) {
+                    Some(first_hand) => first_hand.map(ResponseBody::read),
+                    None => self.config.accepted(&self.key, &answer).map(ResponseBody::read),
+                });
+            }
+            Some(record) => {
+                let is_anothers = record.as_ref().is_some_and(|it| it.fence != slot.attempt().fence);
+                if record.is_some_and(|record| !is_anothers && !record.is_up_for_takeover()) {
+                    self.abandon_dropped(slot).await;
+                }
+                if claims_success && is_anothers {
+                    return Ok(self.in_progress());
+                }
+                if claims_success {
+                    observe::not_committed(&self.key);
+                    let reply = &self.config.dialect.step_not_committed;
+                    return Ok(self.config.own(reply).map(ResponseBody::read));
+                }
+            }
+            None => observe::unconfirmed(&self.key),
+        }
+        self.unguarded(ended)
+    }
+
+    /// Abandons a key whose reservation the handler has dropped. Its drop does the same in the background, and the
+    /// client may be back before that (INV-1).
+    async fn abandon_dropped(&self, slot: &Slot) {
+        if let Some(owner) = slot.owner() {
+            // What is not acknowledged in time goes on in the background.
+            let _ = timeout(LOOK_WITHIN, self.engine.store().abandon(&self.key, owner)).await;
+        }
+    }
+
+    /// The handler's own answer.
+    fn unguarded<R, E>(
+        &self,
+        ended: Result<Result<Response<R>, E>, Panic>,
+    ) -> Result<Response<ResponseBody<R>>, E> {
+        match ended {
+            Ok(result) => result.map(|response| response.map(ResponseBody::passed)),
+            Err(_) => Ok(self.failed()),
+        }
+    }
+
+    /// The record of this very request; `None` if the store cannot be asked.
+    async fn record(&self) -> Option<Option<RecordView>> {
+        let view = timeout(LOOK_WITHIN, self.engine.store().get(&self.key)).await.ok()?.ok()?;
+        // Another payload's record is nobody's business here.
+        Some(view.filter(|view| view.fingerprint == self.fingerprint))
+    }
+
+    fn in_progress<R>(&self) -> Response<ResponseBody<R>> {
+        self.config.in_progress(Duration::ZERO).map(ResponseBody::read)
+    }
+
+    fn failed<R>(&self) -> Response<ResponseBody<R>> {
+        self.config.own(&self.config.dialect.handler_failed).map(ResponseBody::read)
+    }
+}
+
+type Panic = Box<dyn Any + Send>;
+
+/// Runs a future to its end, and catches its panic.
+///
+/// Unwind safety is asserted because nothing that the future could have left half changed is looked at afterwards.
+async fn caught<O>(future: impl Future<Output = O>) -> Result<O, Panic> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}

@@ -1,0 +1,92 @@
+//! The operation that a key belongs to: the matched route inside of an axum router, the path outside of it.
+
+use axum::Router;
+use axum::routing::post;
+use idem_core::Engine;
+use idem_http::extract::{Attempt, IdempotencyKey};
+use idem_http::{IdempotencyLayer, Scope};
+use tower::{Layer, ServiceExt};
+
+use crate::support::{Answer, Branch, Runs, Server, layer, request, store, text};
+
+fn to(path: &str) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+    let mut request = request(Branch::Key, "a");
+    *request.uri_mut() = path.parse().unwrap();
+    request
+}
+
+fn counting(runs: &Runs) -> Router {
+    let handler = || {
+        let runs = runs.clone();
+        post(async move || text(201, format!("run {}", runs.one_more())))
+    };
+    Router::new().route("/{kind}", handler()).route("/other/{kind}", handler())
+}
+
+#[tokio::test]
+async fn inside_of_a_router_a_key_belongs_to_the_route() {
+    let runs = Runs::default();
+    let server = Server::serve(counting(&runs).layer(layer().build()), runs.clone()).await;
+    server.send(to("/db")).await.assert_first(201, "run 1");
+    server.send(to("/db")).await.assert_replay(201, "run 1");
+    // The same operation, and another request to it.
+    server.send(to("/cache")).await.assert_problem(422, "idempotency_key_reused");
+    // Another operation.
+    server.send(to("/other/db")).await.assert_first(201, "run 2");
+}
+
+#[tokio::test]
+async fn outside_of_a_router_a_key_belongs_to_the_path() {
+    let runs = Runs::default();
+    let service = layer().build().layer(counting(&runs));
+    let ask = async |path| {
+        let request = to(path).map(axum::body::Body::new);
+        Answer::read(service.clone().oneshot(request).await.unwrap()).await
+    };
+    ask("/db").await.assert_first(201, "run 1");
+    ask("/cache").await.assert_first(201, "run 2");
+    ask("/db").await.assert_replay(201, "run 1");
+}
+
+#[tokio::test]
+async fn the_same_route_in_two_nested_routers_is_two_operations() {
+    let runs = Runs::default();
+    let layer = layer().build();
+    let nested = || counting(&runs).layer(layer.clone());
+    let router = Router::new().nest("/v1", nested()).nest("/v2", nested());
+    let server = Server::serve(router, runs.clone()).await;
+    server.send(to("/v1/db")).await.assert_first(201, "run 1");
+    server.send(to("/v2/db")).await.assert_first(201, "run 2");
+    server.send(to("/v1/db")).await.assert_replay(201, "run 1");
+    server.send(to("/v2/cache")).await.assert_problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn the_operation_may_be_named_by_the_service() {
+    let engine = Engine::builder(store()).build().unwrap();
+    let builder = IdempotencyLayer::builder(engine).scope(|_| Scope::principal("me"));
+    let layer = builder.operation(|_| "one for all".to_owned()).build();
+    let runs = Runs::default();
+    let server = Server::serve(counting(&runs).layer(layer), runs.clone()).await;
+    server.send(to("/db")).await.assert_first(201, "run 1");
+    server.send(to("/other/db")).await.assert_problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn handlers_extract_the_attempt_and_the_key() {
+    async fn handler(attempt: Attempt, key: Option<IdempotencyKey>) -> String {
+        assert_eq!(attempt.downstream_key().len(), 32);
+        format!("attempt {} of {:?}", attempt.number, key.map(|key| key.as_str().to_owned()))
+    }
+    let router = Router::new().route("/things", post(handler)).layer(layer().build());
+    let server = Server::serve(router, Runs::default()).await;
+    server.post(Branch::Key, "a").await.assert_first(200, "attempt 1 of Some(\"a\")");
+    server.post(Branch::Fingerprint, "a").await.assert_first(200, "attempt 1 of None");
+}
+
+#[tokio::test]
+async fn a_route_that_needs_an_attempt_and_is_not_guarded_fails_loudly() {
+    let router = Router::new().route("/things", post(async |_: Attempt| "never"));
+    let server = Server::serve(router, Runs::default()).await;
+    assert_eq!(server.post(Branch::Key, "a").await.status, 500);
+}
