@@ -56,6 +56,11 @@ pub use service::{Idempotency, ResponseFuture};
 pub use step::{NoStep, Recorder, TransactionalStep};
 
 /// The README's examples, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// And those of the integration guide.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../docs/http.md")]
+struct Guide;

@@ -74,7 +74,7 @@ fn router(app: App, layer: &IdempotencyLayer) -> Router {
         router.route(&format!("/{}", kind.name()), resource(kind, app.transactional.is_some()))
     });
     // The last layer is the outermost: whoever may not ask is refused before anything is looked up.
-    let resources = resources.layer(layer.clone()).layer(from_fn(authenticate));
+    let resources = resources.route_layer(layer.clone()).route_layer(from_fn(authenticate));
     let router = resources.route("/healthz", get(async || "ok"));
     let router = if app.may_simulate { router.route("/ledger", get(ledger)) } else { router };
     router.with_state(app)
