@@ -16,7 +16,9 @@ pub(crate) fn passes_by<B>(request: &Request<B>, guarded: &[Method]) -> bool {
 fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+    let Some((start, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
+    // `application/grpc+proto`, `application/grpc-web`, `application/grpc; ..`, and no other type that begins like it.
+    start.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '))
 }
 
 /// Whether the connection is to become something else than HTTP. An offer of HTTP/2 is not one: some clients make it
@@ -59,7 +61,9 @@ mod tests {
         for content_type in ["application/grpc", "application/grpc+proto", "Application/gRPC-Web"] {
             assert!(passes(Method::POST, &[("content-type", content_type)]), "{content_type}");
         }
-        assert!(!passes(Method::POST, &[("content-type", "application/json")]));
+        for content_type in ["application/json", "application/grpcx", "application/grp"] {
+            assert!(!passes(Method::POST, &[("content-type", content_type)]), "{content_type}");
+        }
     }
 
     #[test]

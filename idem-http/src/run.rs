@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::Body;
 use idem_core::{
@@ -146,6 +147,9 @@ impl Run {
     {
         match (self.config.disposition)(head).checked(head) {
             Disposition::Store => match response_body(body, self.config.max_response_bytes).await {
+                Gathered::Whole(body) if is_short(head, &body) => {
+                    Weighed::Broken("the body is not as long as its Content-Length says".into())
+                }
                 Gathered::Whole(body) => Weighed::Kept(body),
                 Gathered::TooLarge(read, rest) => Weighed::Unkept(ResponseBody::partly(read, rest)),
                 Gathered::Broken(error) => Weighed::Broken(error),
@@ -258,6 +262,12 @@ impl Run {
     fn failed<R>(&self) -> Response<ResponseBody<R>> {
         self.config.own(&self.config.dialect.handler_failed).map(ResponseBody::read)
     }
+}
+
+/// Whether a body has ended before its time. One without any bytes may be the answer to `HEAD`.
+fn is_short(head: &http::response::Parts, body: &Collected) -> bool {
+    let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    !body.bytes.is_empty() && told.is_some_and(|told: u64| told != body.bytes.len() as u64)
 }
 
 type Panic = Box<dyn Any + Send>;

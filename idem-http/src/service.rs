@@ -15,6 +15,7 @@ use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::key::{self, Sent};
 use crate::layer::{Config, WithoutKey};
 use crate::pass::passes_by;
+use crate::step::Handle;
 
 /// A service whose requests run once each. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
 #[derive(Clone)]
@@ -46,7 +47,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !passes_by(&request, &self.config.methods) {
+        // A request that this very layer guards already, further out, would wait for itself.
+        let is_guarded = Handle::is_of(request.extensions(), &self.config);
+        if !is_guarded && !passes_by(&request, &self.config.methods) {
             let sent = key::read(request.headers(), &self.config.dialect.key_header);
             if sent != Sent::Nothing || !matches!(self.config.without_key, WithoutKey::PassBy) {
                 // The service that was asked whether it is ready is the one that is called.

@@ -172,6 +172,13 @@ pub(crate) struct Handle {
     config: Arc<Config>,
 }
 
+impl Handle {
+    /// Whether a request has a slot of the layer with these settings.
+    pub(crate) fn is_of(extensions: &Extensions, config: &Arc<Config>) -> bool {
+        extensions.get::<Self>().is_some_and(|handle| Arc::ptr_eq(&handle.config, config))
+    }
+}
+
 impl Slot {
     pub(crate) fn holding(reservation: Reservation) -> Self {
         let (attempt, owner) = (reservation.attempt().clone(), reservation.owner());

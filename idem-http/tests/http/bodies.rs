@@ -20,6 +20,7 @@ on_both_branches![
     a_body_that_breaks_off_reserves_nothing,
     a_body_over_the_limit_is_refused_and_reserves_nothing,
     a_response_that_breaks_off_is_abandoned_and_the_retry_runs,
+    a_response_shorter_than_its_content_length_is_not_an_answer,
 ];
 
 async fn echo(run: usize, request: Request) -> Response {
@@ -86,6 +87,19 @@ async fn a_response_that_breaks_off_is_abandoned_and_the_retry_runs(branch: Bran
     let server = Server::start(layer().build(), |run, _| async move {
         let end = if run == 1 { Err("the upstream is gone") } else { data("end") };
         Response::new(Body::new(Frames::of([data("begin "), end])))
+    })
+    .await;
+    server.post(branch, "a").await.assert_problem(500, "handler_failed");
+    server.post(branch, "a").await.assert_first(200, "begin end");
+    server.post(branch, "a").await.assert_replay(200, "begin end");
+}
+
+async fn a_response_shorter_than_its_content_length_is_not_an_answer(branch: Branch) {
+    let server = Server::start(layer().build(), |run, _| async move {
+        let frames: &[_] = if run == 1 { &["begin "] } else { &["begin ", "end"] };
+        let mut response = Response::new(Body::new(Frames::of(frames.iter().map(|frame| data(frame)))));
+        response.headers_mut().insert("content-length", 9.into());
+        response
     })
     .await;
     server.post(branch, "a").await.assert_problem(500, "handler_failed");

@@ -15,6 +15,8 @@ on_both_branches![
     after_what_proves_nothing_the_very_next_retry_runs_and_is_told_so,
     after_what_says_that_nothing_happened_the_very_next_retry_runs_as_a_first_attempt,
     what_the_same_request_gets_again_is_replayed,
+    a_hook_that_panics_abandons_and_the_very_next_retry_runs,
+    a_body_that_panics_abandons_and_the_very_next_retry_runs,
     a_store_that_is_down_is_a_503_and_the_handler_does_not_run,
     a_store_that_is_full_is_a_503_and_the_handler_does_not_run,
     a_store_that_cannot_be_read_is_a_500_that_asks_for_no_retry,
@@ -88,6 +90,42 @@ async fn an_error_of_the_service_goes_out_as_it_is_and_the_very_next_retry_runs(
     }
     assert_eq!(service.oneshot(request(Branch::Key, "a")).await.unwrap().status(), 200);
     assert_eq!(runs.count(), 3);
+}
+
+async fn a_hook_that_panics_abandons_and_the_very_next_retry_runs(branch: Branch) {
+    let decisions = crate::support::Runs::default();
+    let decide = move |response: &http::response::Parts| {
+        assert!(decisions.one_more() > 1, "on purpose");
+        idem_http::Disposition::of(response)
+    };
+    let server = Server::start(layer().decide(decide).build(), told).await;
+    server.post(branch, "201").await.assert_problem(500, "handler_failed");
+    server.post(branch, "201").await.assert_first(201, "run 2, attempt 2");
+}
+
+async fn a_body_that_panics_abandons_and_the_very_next_retry_runs(branch: Branch) {
+    /// A body that panics when it is asked for anything.
+    struct Panicking;
+
+    impl http_body::Body for Panicking {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+            panic!("on purpose")
+        }
+    }
+
+    let server = Server::start(layer().build(), |run, _| async move {
+        if run == 1 { Response::new(axum::body::Body::new(Panicking)) } else { text(201, "at last") }
+    })
+    .await;
+    server.post(branch, "a").await.assert_problem(500, "handler_failed");
+    server.post(branch, "a").await.assert_first(201, "at last");
+    server.post(branch, "a").await.assert_replay(201, "at last");
 }
 
 async fn a_store_that_is_down_is_a_503_and_the_handler_does_not_run(branch: Branch) {

@@ -62,6 +62,16 @@ async fn the_same_route_in_two_nested_routers_is_two_operations() {
 }
 
 #[tokio::test]
+async fn a_layer_that_is_applied_twice_guards_once() {
+    let runs = Runs::default();
+    let layer = layer().build();
+    let router = Router::new().nest("/v1", counting(&runs).layer(layer.clone())).layer(layer);
+    let server = Server::serve(router, runs.clone()).await;
+    server.send(to("/v1/db")).await.assert_first(201, "run 1");
+    server.send(to("/v1/db")).await.assert_replay(201, "run 1");
+}
+
+#[tokio::test]
 async fn the_operation_may_be_named_by_the_service() {
     let engine = Engine::builder(store()).build().unwrap();
     let builder = IdempotencyLayer::builder(engine).scope(|_| Scope::principal("me"));
