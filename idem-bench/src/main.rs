@@ -1,7 +1,7 @@
 //! The benches of idem.
 //!
 //! ```text
-//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY] [--quick] [--json FILE]
+//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY|http:] [--quick] [--json FILE]
 //! ```
 //!
 //! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
@@ -11,6 +11,7 @@
 //!
 //! The exit status is 1 if a target was missed, and 0 with `--quick`, whose figures are too short to judge by.
 
+mod http;
 mod load;
 mod memory;
 mod report;
@@ -29,7 +30,8 @@ use crate::report::Report;
 /// Measures what idem adds to its storages.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The store to measure: `memory:`, or `sqlite:` and the directory on whose disk its files are made.
+    /// What to measure: `memory:`, `sqlite:` and the directory on whose disk its files are made, or `http:`, the HTTP layer
+    /// on the memory store.
     #[arg(long, default_value = "memory:")]
     store: String,
     /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
@@ -58,7 +60,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             Some(("sqlite", directory)) if !directory.is_empty() => {
                 sqlite::run(&sqlite::Scale::new(args.quick), Path::new(directory))?
             }
-            _ => return Err("--store is `memory:`, or `sqlite:` and a directory".into()),
+            Some(("http", "")) => http::run(&http::Scale::new(args.quick))?,
+            _ => return Err("--store is `memory:`, `http:`, or `sqlite:` and a directory".into()),
         });
     }
     println!("{report}");
