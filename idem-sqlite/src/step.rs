@@ -9,7 +9,7 @@ use idem_core::{
     StoreErrorKind, Timestamp, transition,
 };
 use rusqlite::Connection;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::hooks::{Action, AuthAction, AuthContext, Authorization};
 use tokio::sync::oneshot;
 
 use crate::Transacted;
@@ -27,6 +27,12 @@ const TABLE_PREFIX: &str = "idem_";
 pub(crate) enum Ran<T, E> {
     Ended(Transacted<T, E>),
     Panicked(Box<dyn Any + Send>),
+}
+
+impl<T, E> Ran<T, E> {
+    fn is_rolled_back(&self) -> bool {
+        matches!(self, Self::Panicked(_) | Self::Ended(Transacted::RolledBack(_)))
+    }
 }
 
 /// The transaction of a step failed.
@@ -49,8 +55,8 @@ pub(crate) struct Step<T, E, F> {
     outcome: Option<Result<Ran<T, E>, StoreError>>,
     /// Why the transaction that it ran in was undone.
     undone: Option<StoreError>,
-    /// What came of an effect that undid the whole transaction itself, as `OR ROLLBACK` does.
-    undid: Option<Ran<T, E>>,
+    /// What came of an effect that was rolled back already, when the transaction was undone.
+    rolled_back: Option<Ran<T, E>>,
     reply: oneshot::Sender<Reply<T, E>>,
     since: Instant,
 }
@@ -69,14 +75,24 @@ where
     ) -> (Self, oneshot::Receiver<Reply<T, E>>) {
         let (reply, answer) = oneshot::channel();
         let (effect, since) = (Some(effect), Instant::now());
-        let (outcome, undone, undid) = (None, None, None);
-        let job =
-            Self { max_answer_bytes, key, owner, retention, effect, outcome, undone, undid, reply, since };
+        let (outcome, undone, rolled_back) = (None, None, None);
+        let job = Self {
+            max_answer_bytes,
+            key,
+            owner,
+            retention,
+            effect,
+            outcome,
+            undone,
+            rolled_back,
+            reply,
+            since,
+        };
         (job, answer)
     }
 
     fn run_in_savepoint(&mut self, connection: &Connection, now: Timestamp) -> Result<Ran<T, E>, Failure> {
-        if let Some(ran) = self.undid.take() {
+        if let Some(ran) = self.rolled_back.take() {
             return Ok(ran);
         }
         let found = table::find(connection, &self.key, now)?;
@@ -96,16 +112,16 @@ where
         };
 
         connection.execute_batch(&format!("SAVEPOINT {SAVEPOINT}"))?;
-        connection.authorizer(Some(only_statements))?;
+        restrict(connection)?;
         let ran = panic::catch_unwind(AssertUnwindSafe(|| step(connection)));
-        connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+        unrestrict(connection)?;
         let undone = match ran {
             Ok(Ok((value, answer))) => return self.complete(connection, found.as_ref(), value, answer, now),
             Ok(Err(error)) => Ran::Ended(Transacted::RolledBack(error)),
             Err(panic) => Ran::Panicked(panic),
         };
         if connection.is_autocommit() {
-            self.undid = Some(undone);
+            self.rolled_back = Some(undone);
             return Err(Failure::Store(Cause::TransactionEnded.of(Operation::Complete)));
         }
         undo(connection)?;
@@ -168,8 +184,12 @@ where
     }
 
     fn undone(&mut self, error: &StoreError) {
-        self.outcome = None;
         self.undone = Some(error.clone());
+        if let Some(Ok(ran)) = self.outcome.take()
+            && ran.is_rolled_back()
+        {
+            self.rolled_back = Some(ran);
+        }
     }
 
     fn answer(self: Box<Self>) {
@@ -180,12 +200,13 @@ where
     }
 
     fn fail(self: Box<Self>, error: StoreError) {
-        if let Some(ran) = self.undid {
-            let _ = self.reply.send(Ok(ran));
-            return;
-        }
-        let if_committed = self.outcome.and_then(Result::ok);
-        let _ = self.reply.send(Err(Failed { error, if_committed }));
+        let Self { rolled_back, outcome, reply, .. } = *self;
+        let ran = rolled_back.or_else(|| outcome.and_then(Result::ok));
+        let _ = reply.send(match ran {
+            // It has had no effect, whatever became of the transaction.
+            Some(ran) if ran.is_rolled_back() => Ok(ran),
+            if_committed => Err(Failed { error, if_committed }),
+        });
     }
 }
 
@@ -193,22 +214,45 @@ fn undo(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("ROLLBACK TO {SAVEPOINT}; RELEASE {SAVEPOINT}"))
 }
 
+/// What holds while a step runs.
+fn restrict(connection: &Connection) -> rusqlite::Result<()> {
+    connection.authorizer(Some(only_statements))?;
+    // A statement may undo the transaction (`OR ROLLBACK`), and a step that goes on after that would commit each of its
+    // further statements. No commit in a step is ever one of ours: each becomes a rollback.
+    connection.commit_hook(Some(|| true))
+}
+
+/// Ends that, and takes away what the step has installed itself.
+fn unrestrict(connection: &Connection) -> rusqlite::Result<()> {
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+    connection.commit_hook(None::<fn() -> bool>)?;
+    connection.rollback_hook(None::<fn()>)?;
+    connection.update_hook(None::<fn(Action, &str, &str, i64)>)?;
+    connection.progress_handler(0, None::<fn() -> bool>)
+}
+
 /// A step may do anything but decide about the transaction, which is not its own, and write the store's own tables.
 fn only_statements(context: AuthContext<'_>) -> Authorization {
     let is_denied = match context.action {
-        AuthAction::Transaction { .. }
-        | AuthAction::Attach { .. }
-        | AuthAction::Detach { .. }
-        | AuthAction::Pragma { .. } => true,
+        AuthAction::Transaction { .. } | AuthAction::Attach { .. } | AuthAction::Detach { .. } => true,
+        // It only reads, and a full-text index asks for it when it is written.
+        AuthAction::Pragma { pragma_name, .. } => !pragma_name.eq_ignore_ascii_case("data_version"),
         AuthAction::Savepoint { savepoint_name, .. } => savepoint_name.eq_ignore_ascii_case(SAVEPOINT),
         AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
         | AuthAction::Delete { table_name }
         | AuthAction::AlterTable { table_name, .. }
+        | AuthAction::CreateTable { table_name }
+        | AuthAction::CreateTempTable { table_name }
+        | AuthAction::CreateVtable { table_name, .. }
         | AuthAction::DropTable { table_name }
         | AuthAction::DropIndex { table_name, .. }
         | AuthAction::CreateIndex { table_name, .. }
-        | AuthAction::CreateTrigger { table_name, .. } => is_the_stores(table_name),
+        | AuthAction::CreateTrigger { table_name, .. }
+        | AuthAction::CreateTempTrigger { table_name, .. } => is_the_stores(table_name),
+        AuthAction::CreateView { view_name } | AuthAction::CreateTempView { view_name } => {
+            is_the_stores(view_name)
+        }
         _ => false,
     };
     if is_denied { Authorization::Deny } else { Authorization::Allow }

@@ -34,7 +34,8 @@ impl SqliteStore {
     /// connection, not for computing or calling others. It gets the connection in the midst of a transaction, in a
     /// savepoint of its own. Its own tables stand in the same file beside the store's, whose names begin with `idem_`
     /// and which it cannot write. `COMMIT`, `ROLLBACK`, `BEGIN`, `ATTACH`, `DETACH` and `PRAGMA` fail there as not
-    /// authorized.
+    /// authorized; after a statement that undoes the transaction (`OR ROLLBACK`), every write fails. Hooks that it sets on
+    /// the connection end with it. A step that waits for another operation of this store waits for ever.
     ///
     /// - The owner in flight runs it, also when its lease is over but nobody took the key: nobody can, in the midst of
     ///   the transaction. A zombie is told [`Lost`](Transacted::Lost), and its step does not run.

@@ -12,6 +12,7 @@ use idem_core::{
 };
 use idem_sqlite::{Options, SqliteStore, Transacted};
 use rusqlite::Connection;
+use rusqlite::hooks::{AuthContext, Authorization};
 
 use crate::support::{DAY, Hands, LEASE, Place, abandoned, completed, is_replayed, key, reserved};
 
@@ -174,6 +175,140 @@ async fn a_step_cannot_write_the_stores_own_tables() {
     assert_eq!(done, Transacted::Completed(1));
 }
 
+#[tokio::test]
+async fn a_step_cannot_put_anything_in_the_place_of_the_stores_tables() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let step = |connection: &Connection| {
+        for sql in [
+            "CREATE TABLE idem_more (a)",
+            "CREATE TEMP TABLE idem_record (id, digest, expires_at, key, record)",
+            "CREATE TEMP TABLE idem_meta AS SELECT 1 AS id, 0 AS removed_fence",
+            "CREATE TEMP VIEW idem_record AS SELECT 1",
+            "CREATE VIEW idem_view AS SELECT 1",
+            "CREATE VIRTUAL TABLE temp.idem_meta USING fts5(removed_fence)",
+            "CREATE TEMP TRIGGER t AFTER UPDATE ON main.idem_record BEGIN DELETE FROM ledger; END",
+        ] {
+            let denied = connection.execute_batch(sql).unwrap_err();
+            assert!(denied.to_string().contains("not authorized"), "{sql}: {denied}");
+        }
+        note(connection, "a")
+    };
+    let done = store.complete_with(&key("a"), owner, DAY, step).await.unwrap();
+    assert_eq!(done, Transacted::Completed(1));
+    assert!(is_replayed(&store, &key("a"), "noted").await);
+}
+
+/// A table that was renamed is in nobody's way: the store names its tables with their schema.
+#[tokio::test]
+async fn a_temporary_table_of_the_same_name_is_never_taken_for_the_stores() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let step = |connection: &Connection| {
+        connection.execute_batch(
+            "CREATE TEMP TABLE other (id, digest, expires_at, key, record);
+             ALTER TABLE temp.other RENAME TO idem_record",
+        )?;
+        note(connection, "a")
+    };
+    let done = store.complete_with(&key("a"), owner, DAY, step).await.unwrap();
+    assert_eq!(done, Transacted::Completed(1));
+    assert!(is_replayed(&store, &key("a"), "noted").await);
+    assert!(is_replayed(&place.open().await, &key("a"), "noted").await);
+}
+
+#[tokio::test]
+async fn what_a_step_installs_on_the_connection_ends_with_it() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let install: [fn(&Connection) -> rusqlite::Result<()>; 3] = [
+        |connection| {
+            let mut calls = 0;
+            // As a step does that bounds how long it runs: it may go on for a while, and then not any more.
+            let is_over = move || {
+                calls += 1;
+                calls > 100
+            };
+            connection.progress_handler(1, Some(is_over))
+        },
+        |connection| connection.commit_hook(Some(|| true)),
+        |connection| connection.authorizer(Some(|_: AuthContext<'_>| Authorization::Deny)),
+    ];
+    for (number, install) in install.into_iter().enumerate() {
+        let name = key(&format!("{number}"));
+        let (owner, _, _) = reserved(&store, &name).await;
+        let step = move |connection: &Connection| {
+            let done = note(connection, "noted")?;
+            install(connection)?;
+            Ok::<_, rusqlite::Error>(done)
+        };
+        assert_eq!(store.complete_with(&name, owner, DAY, step).await.unwrap(), Transacted::Completed(1));
+        for other in 0..10 {
+            reserved(&store, &key(&format!("{number} {other}"))).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_can_write_a_table_with_a_full_text_index() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    place.connection().execute_batch("CREATE VIRTUAL TABLE words USING fts5(word)").unwrap();
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let step = |connection: &Connection| {
+        connection.execute("INSERT INTO words VALUES ('a word')", [])?;
+        let select = "SELECT count(*) FROM words WHERE words MATCH 'word'";
+        let found: u32 = connection.query_row(select, [], |row| row.get(0))?;
+        Ok::<_, rusqlite::Error>((found, Response::bytes("noted").into()))
+    };
+    assert_eq!(store.complete_with(&key("a"), owner, DAY, step).await.unwrap(), Transacted::Completed(1));
+}
+
+/// Who declined or panicked has had no effect whatever becomes of the transaction, and is owed its own words.
+#[tokio::test]
+async fn an_error_and_a_panic_of_a_step_are_told_also_if_another_step_undoes_the_transaction() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let unique = "CREATE TABLE account (id INTEGER PRIMARY KEY) STRICT; INSERT INTO account VALUES (1)";
+    place.connection().execute_batch(unique).unwrap();
+    let mut owners = Vec::new();
+    for name in ["declining", "panicking", "undoing"] {
+        owners.push(reserved(&store, &key(name)).await.0);
+    }
+    let lock = place.connection();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The writer waits for the lock with the first of these, and takes the others as one group.
+    let run = |name: &'static str, owner, step: fn(&Connection) -> Result<(usize, Answer), String>| {
+        let store = store.clone();
+        tokio::spawn(async move { store.complete_with(&key(name), owner, DAY, step).await })
+    };
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move { reserved(&store, &key("first")).await }
+    });
+    tokio::task::yield_now().await;
+    let declining = run("declining", owners[0], |_| Err("declined".to_owned()));
+    let panicking = run("panicking", owners[1], |_| panic!("the step's own words"));
+    let undoing = run("undoing", owners[2], |connection| {
+        let sql = "INSERT OR ROLLBACK INTO account VALUES (1)";
+        connection.execute(sql, []).map_err(|error| error.to_string())?;
+        note(connection, "never").map_err(|error| error.to_string())
+    });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    first.await.unwrap();
+    assert!(
+        matches!(undoing.await.unwrap().unwrap(), Transacted::RolledBack(error) if error.contains("UNIQUE"))
+    );
+    assert_eq!(declining.await.unwrap().unwrap(), Transacted::RolledBack("declined".to_owned()));
+    let panic = panicking.await.unwrap_err().into_panic();
+    assert_eq!(*panic.downcast::<&str>().unwrap(), "the step's own words");
+}
+
 /// `OR ROLLBACK` and constraints that are checked at the commit undo a transaction without being asked to.
 #[tokio::test]
 async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why() {
@@ -228,6 +363,28 @@ async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why(
         assert!(store.get(&key(says)).await.unwrap().is_some(), "the key is still its owner's");
     }
     assert!(entries(&place).iter().all(|entry| entry != "never"));
+}
+
+/// A statement may undo the transaction, and the step may not mind: what it writes after that has nothing to be in.
+#[tokio::test]
+async fn a_step_that_goes_on_after_its_transaction_was_undone_has_no_effect() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let unique = "CREATE TABLE account (id INTEGER PRIMARY KEY) STRICT; INSERT INTO account VALUES (1)";
+    place.connection().execute_batch(unique).unwrap();
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let step = |connection: &Connection| {
+        let _ = connection.execute("INSERT OR ROLLBACK INTO account VALUES (1)", []);
+        let _ = note(connection, "beside");
+        let _ = connection.execute_batch("SAVEPOINT own; INSERT INTO ledger VALUES ('within'); RELEASE own");
+        Ok::<_, rusqlite::Error>(((), Response::bytes("noted").into()))
+    };
+    let error = store.complete_with(&key("a"), owner, DAY, step).await.unwrap_err();
+    assert_eq!(error.effect, Effect::NotApplied);
+    assert_eq!(entries(&place), [""; 0]);
+    let done = store.complete_with(&key("a"), owner, DAY, |connection| note(connection, "a")).await.unwrap();
+    assert_eq!(done, Transacted::Completed(1));
+    assert_eq!(entries(&place), ["a"]);
 }
 
 /// Reserves, and completes with a note; whatever becomes of the others in its group, this one has to succeed, since it

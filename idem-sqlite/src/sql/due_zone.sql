@@ -1,1 +1,1 @@
-SELECT zone FROM idem_zone WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 1
+SELECT zone FROM main.idem_zone WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 1

@@ -1,2 +1,2 @@
-SELECT id, expires_at, record FROM idem_record
+SELECT id, expires_at, record FROM main.idem_record
 WHERE id BETWEEN ?1 << 7 AND ?1 << 7 | 127 AND expires_at <= ?2 LIMIT ?3

@@ -1,1 +1,1 @@
-SELECT id, expires_at, record FROM idem_record WHERE digest = ?1 AND key = ?2
+SELECT id, expires_at, record FROM main.idem_record WHERE digest = ?1 AND key = ?2

@@ -1,1 +1,1 @@
-DELETE FROM idem_zone WHERE zone = ?1
+DELETE FROM main.idem_zone WHERE zone = ?1

@@ -1,1 +1,1 @@
-INSERT INTO idem_record (digest, expires_at, key, record) VALUES (?1, ?2, ?3, ?4)
+INSERT INTO main.idem_record (digest, expires_at, key, record) VALUES (?1, ?2, ?3, ?4)

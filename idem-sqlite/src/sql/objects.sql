@@ -1,3 +1,3 @@
-SELECT count(*) FROM sqlite_schema WHERE name IN (
+SELECT count(*) FROM main.sqlite_schema WHERE name IN (
     'idem_record', 'idem_record_digest', 'idem_record_inserted', 'idem_record_expires_earlier',
     'idem_zone', 'idem_zone_expires_at', 'idem_meta')

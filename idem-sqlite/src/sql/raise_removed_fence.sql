@@ -1,1 +1,1 @@
-UPDATE idem_meta SET removed_fence = max(removed_fence, ?1) WHERE id = 1
+UPDATE main.idem_meta SET removed_fence = max(removed_fence, ?1) WHERE id = 1

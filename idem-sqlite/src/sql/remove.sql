@@ -1,1 +1,1 @@
-DELETE FROM idem_record WHERE id = ?1 AND expires_at <= ?2
+DELETE FROM main.idem_record WHERE id = ?1 AND expires_at <= ?2

@@ -1,1 +1,1 @@
-SELECT removed_fence FROM idem_meta WHERE id = 1
+SELECT removed_fence FROM main.idem_meta WHERE id = 1

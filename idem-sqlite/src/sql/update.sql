@@ -1,1 +1,1 @@
-UPDATE idem_record SET expires_at = ?2, record = ?3 WHERE id = ?1
+UPDATE main.idem_record SET expires_at = ?2, record = ?3 WHERE id = ?1
