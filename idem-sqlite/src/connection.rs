@@ -43,7 +43,7 @@ impl Opener {
         };
         let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
-        connection.busy_timeout(self.options.busy_timeout).map_err(failed)?;
+        connection.busy_timeout(self.busy_timeout()).map_err(failed)?;
         // Read before anything is changed: what is not ours is left as it was.
         refuse_foreign(&schema::find(&connection).map_err(failed)?)?;
         self.switch_to_log(&connection).map_err(failed)?;
@@ -61,7 +61,7 @@ impl Opener {
     pub(crate) fn open(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(self.options.busy_timeout)?;
+        connection.busy_timeout(self.busy_timeout())?;
         self.configure(&connection)?;
         Ok(connection)
     }
@@ -71,6 +71,12 @@ impl Opener {
         let connection = self.open()?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
+    }
+
+    /// How long to wait for another process: at the longest for what SQLite can count, some weeks.
+    pub(crate) fn busy_timeout(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+        self.options.busy_timeout.min(LONGEST)
     }
 
     fn configure(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -88,7 +94,7 @@ impl Opener {
     /// Switches the file to write-ahead logging, which stays. SQLite does not wait by itself for others that do the
     /// same at this moment.
     fn switch_to_log(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let deadline = Instant::now() + self.options.busy_timeout;
+        let deadline = Instant::now() + self.busy_timeout();
         loop {
             match connection
                 .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))

@@ -32,7 +32,9 @@ pub(crate) enum Cause {
     QueueFull { queued: usize },
     #[error("the operation waited in the queue for longer than `queue_timeout` and was discarded")]
     QueueTimeout,
-    #[error("the writing thread ended in a way that should not be possible")]
+    #[error(
+        "something panicked while it was being done: the clock, or a value that was dropped; standard error has its words"
+    )]
     WriterGone,
     #[error(
         "the operation's step ended the transaction that it was run in; use the connection for statements only"

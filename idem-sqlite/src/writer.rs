@@ -9,8 +9,11 @@
 //! INV-1: nobody is answered before the commit of their transaction has returned.
 //! INV-2: a commit whose outcome is not known makes every outcome in it unknown, and its connection is closed.
 //! INV-3: what is in the queue when the store is closed is still done.
+//! INV-4: a panic of what is not ours (a clock, or a value that is dropped here) does not end the thread.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use idem_core::{Effect, Operation, StoreError};
@@ -112,7 +115,8 @@ impl Writer {
                 let count = queue.jobs.len().min(MAX_GROUP);
                 queue.jobs.drain(..count).collect()
             };
-            self.commit(&mut connection, jobs);
+            // INV-4. Those whose jobs are dropped with it are told that nobody knows what was done.
+            let _ = or_close(&mut connection, |connection| self.commit(connection, jobs));
         }
     }
 
@@ -130,15 +134,14 @@ impl Writer {
             }
         }
         // After a failure it is the thread that opens it again.
-        if connection.as_ref().is_none_or(|connection| connection.busy_timeout(Duration::ZERO).is_err()) {
+        if connection.is_none() {
             return Some(job);
         }
-        let busy = self.attempt(&mut connection, vec![job], WhenBusy::GiveBack);
-        if let Some(connection) = &*connection {
-            // It fails only for a connection that is of no use; the next statement will say so.
-            let _ = connection.busy_timeout(self.opener.options.busy_timeout);
+        let attempt = |connection: &mut _| self.attempt(connection, vec![job], WhenBusy::GiveBack);
+        match or_close(&mut connection, attempt) {
+            Ok(busy) => busy.into_iter().next(),
+            Err(panic) => panic::resume_unwind(panic),
         }
-        busy.into_iter().next()
     }
 
     /// Does the jobs in one transaction, or each in its own if that one fails for a reason that may not be everybody's.
@@ -186,7 +189,11 @@ impl Writer {
                 }
             },
         };
-        let trouble = match transaction(connection, &mut jobs, &self.opener.options.clock) {
+        let patience = match when_busy {
+            WhenBusy::GiveBack => Duration::ZERO,
+            WhenBusy::Fail => self.opener.busy_timeout(),
+        };
+        let trouble = match transaction(connection, &mut jobs, &self.opener.options.clock, patience) {
             Ok(()) => {
                 lock(&self.pace).committed(begun.elapsed());
                 for job in jobs {
@@ -229,6 +236,18 @@ impl Writer {
     }
 }
 
+/// A panic in the midst of a transaction closes its connection, so that no lock on the file stays behind.
+fn or_close<T>(
+    connection: &mut Option<Connection>,
+    work: impl FnOnce(&mut Option<Connection>) -> T,
+) -> thread::Result<T> {
+    let done = panic::catch_unwind(AssertUnwindSafe(|| work(connection)));
+    if done.is_err() {
+        *connection = None;
+    }
+    done
+}
+
 /// What an attempt does if another process is writing for longer than the connection waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WhenBusy {
@@ -243,7 +262,13 @@ enum Trouble {
     Commit(rusqlite::Error),
 }
 
-fn transaction(connection: &Connection, jobs: &mut Jobs, clock: &crate::Clock) -> Result<(), Trouble> {
+fn transaction(
+    connection: &Connection,
+    jobs: &mut Jobs,
+    clock: &crate::Clock,
+    patience: Duration,
+) -> Result<(), Trouble> {
+    connection.busy_timeout(patience).map_err(|error| Trouble::Begin(error.into()))?;
     let execute = |sql| connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
     execute("BEGIN IMMEDIATE").map_err(|error| Trouble::Begin(error.into()))?;
     for job in jobs {
@@ -306,6 +331,6 @@ impl Pace {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done under these locks by a panic: a transaction that was is rolled back before the next.
+    // Nothing is left half done under these locks by a panic: a connection that was in a transaction is closed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
 
 use idem_core::{
     CompleteOutcome, Completion, Effect, Key, OwnerToken, ReservationStore, ReserveOutcome, Response,
     StoreErrorKind,
 };
-use idem_sqlite::Options;
+use idem_sqlite::{Clock, Options, Synchronous};
 
 use crate::support::{
     DAY, Hands, LEASE, Place, abandoned, complete, completed, is_replayed, key, released, reserve, reserved,
@@ -271,4 +273,36 @@ fn look_alikes() -> (Key, Key) {
         }
     }
     unreachable!("there are more keys than digests")
+}
+
+#[tokio::test]
+async fn a_clock_that_panics_fails_one_operation_and_leaves_no_transaction_behind() {
+    let place = Place::new();
+    let panics = Arc::new(AtomicU32::new(0));
+    let clock = Clock::from_fn({
+        let panics = Arc::clone(&panics);
+        move || {
+            // Counted down to the call that panics.
+            let left = panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+            assert_ne!(left, Ok(1), "the clock's own words");
+            SystemTime::now()
+        }
+    });
+    let options = Options::new().synchronous(Synchronous::Normal).clock(clock);
+    let store = place.open_with(options).await.unwrap();
+    // The first are committed by the thread, and the others inline if commits are short here.
+    for number in 0..50 {
+        let (caller, panics) = (store.clone(), Arc::clone(&panics));
+        let failing = tokio::spawn(async move {
+            let name = key(&format!("before {number}"));
+            let (owner, _, _) = reserved(&caller, &name).await;
+            panics.store(1, Relaxed);
+            complete(&caller, &name, owner, "never").await
+        });
+        // It panics, or is told that the thread did.
+        assert!(failing.await.map_or_else(|error| error.is_panic(), |result| result.is_err()));
+        // Another process need not wait for this one to write again.
+        place.connection().execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();
+        reserved(&store, &key(&format!("{number}"))).await;
+    }
 }

@@ -38,6 +38,15 @@ async fn a_url_is_sqlite_and_a_path_and_no_other_url_is_shown() {
 }
 
 #[tokio::test]
+async fn a_patience_without_end_is_as_long_as_sqlite_can_wait() {
+    let place = Place::new();
+    let store = place.open_with(Options::new().busy_timeout(Duration::MAX)).await.unwrap();
+    for number in 0..100 {
+        reserved(&store, &key(&format!("{number}"))).await;
+    }
+}
+
+#[tokio::test]
 async fn a_missing_directory_and_a_directory_in_the_files_place_are_refused() {
     let place = Place::new();
     let missing = SqliteStore::open(place.file().join("x").join("idem.db"), Options::new()).await;

@@ -309,6 +309,43 @@ async fn an_error_and_a_panic_of_a_step_are_told_also_if_another_step_undoes_the
     assert_eq!(*panic.downcast::<&str>().unwrap(), "the step's own words");
 }
 
+/// Nobody waits for this value any more, so that it is the writer who drops it.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_panics_when_it_is_dropped_does_not_end_the_writer() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let (began, has_begun) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let completing = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let step = move |connection: &Connection| {
+                began.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                let (_, answer) = note(connection, "a")?;
+                Ok::<_, rusqlite::Error>((PanicsWhenDropped, answer))
+            };
+            store.complete_with(&key("a"), owner, DAY, step).await.map(|_| ())
+        }
+    });
+    has_begun.await.unwrap();
+    completing.abort();
+    assert!(completing.await.unwrap_err().is_cancelled());
+    go_on.send(()).unwrap();
+    reserved(&store, &key("b")).await;
+    assert!(is_replayed(&store, &key("a"), "noted").await);
+    assert_eq!(entries(&place), ["a"]);
+}
+
 /// `OR ROLLBACK` and constraints that are checked at the commit undo a transaction without being asked to.
 #[tokio::test]
 async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why() {
