@@ -15,7 +15,8 @@ pub(crate) enum Cause {
     AnswerTooLarge { bytes: usize, max_answer_bytes: usize },
     // The URL itself is not shown: one meant for another backend may hold a password.
     #[error(
-        "the URL of a SQLite store is \"sqlite:\" and a path, for example \"sqlite:/var/lib/shop/idem.db\""
+        "the URL of a SQLite store is \"sqlite:\" and a path, without host or query, for example \
+         \"sqlite:/var/lib/shop/idem.db\"; settings are given as `Options`"
     )]
     NotASqliteUrl,
     #[error("a store in memory is what idem-memory is; give SQLite the path of a file")]

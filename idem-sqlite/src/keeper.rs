@@ -11,6 +11,7 @@ use idem_core::Operation;
 use rusqlite::Connection;
 
 use crate::job::Task;
+use crate::place::followed;
 use crate::readers::Readers;
 use crate::table;
 use crate::writer::Writer;
@@ -92,7 +93,7 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn warn_of_a_long_log(writer: &Writer, warned: bool) -> bool {
-    let mut log = writer.opener.path.clone().into_os_string();
+    let mut log = followed(&writer.opener.path).into_os_string();
     log.push("-wal");
     let bytes = fs::metadata(PathBuf::from(log)).map_or(0, |found| found.len());
     if bytes > LONG_LOG && !warned {

@@ -45,8 +45,20 @@ impl Place {
     }
 }
 
+/// Where the path leads, if it is a link: SQLite keeps the log there.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as the system itself follows.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    path
+}
+
 /// Fails, with what to do, where no database can be.
 pub(crate) fn check_before_opening(path: &Path) -> Result<(), Cause> {
+    let path = &followed(path);
     let refuse = |problem| Err(Cause::Place { path: path.to_owned(), problem });
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

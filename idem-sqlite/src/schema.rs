@@ -26,8 +26,8 @@ pub(crate) enum Found {
 
 /// Looks, and changes nothing.
 pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Found> {
-    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let objects: i32 = connection.query_row(include_str!("sql/objects.sql"), [], |row| row.get(0))?;
+    let (version, objects): (i32, i32) =
+        connection.query_row(include_str!("sql/objects.sql"), [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(match (version, objects) {
         (0, 0) => Found::Nothing,
         (VERSION, OBJECTS) => Found::Current,
@@ -51,4 +51,35 @@ pub(crate) fn create_if_missing(connection: &mut Connection) -> Result<Found, Fa
     transaction.execute_batch(include_str!("sql/create.sql"))?;
     transaction.commit()?;
     Ok(Found::Current)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+    use super::*;
+
+    #[test]
+    fn tables_that_another_makes_at_this_moment_are_there_or_not_and_never_half() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let looking = Connection::open(&path).unwrap();
+        let mode = |connection: &Connection| {
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+        };
+        mode(&looking).unwrap();
+        let mut other = Some(Connection::open(&path).unwrap());
+        // SQLite asks when it prepares the look at the tables: the other comes between that and what was seen before.
+        let come_between = move |context: AuthContext<'_>| {
+            if matches!(context.action, AuthAction::Read { table_name: "sqlite_master", .. }) {
+                if let Some(mut other) = other.take() {
+                    assert_eq!(create_if_missing(&mut other).unwrap(), Found::Current);
+                }
+            }
+            Authorization::Allow
+        };
+        looking.authorizer(Some(come_between)).unwrap();
+        assert_ne!(find(&looking).unwrap(), Found::Broken);
+        assert_eq!(find(&looking).unwrap(), Found::Current);
+    }
 }

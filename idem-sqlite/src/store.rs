@@ -60,12 +60,19 @@ pub(crate) struct Inner {
 impl SqliteStore {
     /// Opens the store of a URL, `sqlite:` and a path, with the default [`Options`]. The file is made if it is not
     /// there; its directory has to be.
+    ///
+    /// The path is taken as it is, without percent-encoding. `sqlite:///path` is `sqlite:/path`; a URL with a host or a
+    /// query (`?mode=rwc`) is refused.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let path = url.strip_prefix("sqlite:").unwrap_or_default();
-        if path.is_empty() {
-            return Err(Cause::NotASqliteUrl.of(Operation::Connect));
+        let path = url.strip_prefix("sqlite:").filter(|path| !path.contains('?'));
+        let path = path.and_then(|path| match path.strip_prefix("//") {
+            Some(after_host) => after_host.starts_with('/').then_some(after_host),
+            None => Some(path).filter(|path| !path.is_empty()),
+        });
+        match path {
+            Some(path) => Self::open(path, Options::new()).await,
+            None => Err(Cause::NotASqliteUrl.of(Operation::Connect)),
         }
-        Self::open(path, Options::new()).await
     }
 
     /// Opens the store in a file.

@@ -38,12 +38,32 @@ async fn a_url_is_sqlite_and_a_path_and_no_other_url_is_shown() {
 }
 
 #[tokio::test]
+async fn a_url_with_a_host_or_a_query_is_refused_and_makes_no_file() {
+    let place = Place::new();
+    let path = place.file().display().to_string();
+    for url in [format!("sqlite:{path}?mode=rwc"), "sqlite://idem.db".to_owned()] {
+        refused(SqliteStore::connect(&url).await, StoreErrorKind::Misconfigured, "sqlite:/var/lib");
+    }
+    assert_eq!(fs::read_dir(place.file().parent().unwrap()).unwrap().count(), 0);
+    // A host may also be left empty.
+    SqliteStore::connect(&format!("sqlite://{path}")).await.unwrap();
+    assert!(place.file().exists());
+}
+
+#[tokio::test]
 async fn a_patience_without_end_is_as_long_as_sqlite_can_wait() {
     let place = Place::new();
     let store = place.open_with(Options::new().busy_timeout(Duration::MAX)).await.unwrap();
     for number in 0..100 {
         reserved(&store, &key(&format!("{number}"))).await;
     }
+}
+
+#[tokio::test]
+async fn a_link_is_judged_by_the_place_that_it_leads_to() {
+    let place = Place::new();
+    std::os::unix::fs::symlink(place.file().with_file_name("missing").join("idem.db"), place.file()).unwrap();
+    refused(place.open_with(Options::new()).await, StoreErrorKind::Misconfigured, "create it first");
 }
 
 #[tokio::test]
