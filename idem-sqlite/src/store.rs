@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use idem_core::{
     Timestamp, check_lease, transition,
 };
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use crate::Options;
 use crate::connection::Opener;
@@ -54,7 +55,8 @@ pub(crate) struct Inner {
     pub(crate) writer: Arc<Writer>,
     readers: Arc<Readers>,
     keeper: Arc<Keeper>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Its senders are the threads', which drop them when they end.
+    running: watch::Receiver<()>,
 }
 
 impl SqliteStore {
@@ -98,15 +100,20 @@ impl SqliteStore {
         let (connection, place) = opener.create()?;
         let writer = Writer::new(opener, place, connection);
         let (readers, keeper) = (Arc::new(Readers::new()), Arc::new(Keeper::default()));
+        let (of_threads, running) = watch::channel(());
 
         let spawn = |name: &str, life: Box<dyn FnOnce() + Send>| {
-            let thread = thread::Builder::new().name(name.to_owned()).spawn(life);
-            thread.map_err(|error| {
+            let running = of_threads.clone();
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let _running = running;
+                life();
+            });
+            thread.map(drop).map_err(|error| {
                 StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, Operation::Connect)
                     .with_source(error)
             })
         };
-        let writing = spawn("idem-sqlite-writer", {
+        spawn("idem-sqlite-writer", {
             let writer = Arc::clone(&writer);
             Box::new(move || writer.run())
         })?;
@@ -114,10 +121,9 @@ impl SqliteStore {
             writer: Arc::clone(&writer),
             readers: Arc::clone(&readers),
             keeper: Arc::clone(&keeper),
-            threads: Mutex::new(vec![writing]),
+            running,
         };
-        let keeping = spawn("idem-sqlite-keeper", Box::new(move || keeper.run(&writer, &readers)))?;
-        lock(&inner.threads).push(keeping);
+        spawn("idem-sqlite-keeper", Box::new(move || keeper.run(&writer, &readers)))?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -125,14 +131,9 @@ impl SqliteStore {
     /// Returns when the file is closed.
     pub async fn close(&self) {
         self.inner.close();
-        let threads = std::mem::take(&mut *lock(&self.inner.threads));
-        let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                // A thread that has panicked has ended, too.
-                let _ = thread.join();
-            }
-        });
-        let _ = joined.await;
+        let mut running = self.inner.running.clone();
+        // Nothing is ever sent: it fails when the last thread has ended.
+        while running.changed().await.is_ok() {}
         self.inner.readers.close();
     }
 
@@ -307,8 +308,4 @@ pub(crate) fn check_answer(bytes: usize, max_answer_bytes: usize) -> Result<(), 
 
 fn internal(operation: Operation, effect: Effect) -> StoreError {
     StoreError::new(StoreErrorKind::Internal, effect, operation)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -159,3 +159,35 @@ async fn what_is_queued_when_the_last_handle_is_dropped_is_still_done() {
     completing.await.unwrap();
     assert!(is_replayed(&place.open().await, &key("a"), "done").await);
 }
+
+#[tokio::test]
+async fn everybody_who_closes_a_store_waits_until_it_is_closed() {
+    let place = Place::new();
+    let store = place.open().await;
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let lock = place.connection();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let completing = tokio::spawn({
+        let store = store.clone();
+        async move { completed(&store, &key("a"), owner, "done").await }
+    });
+    tokio::task::yield_now().await;
+    // The first goes away in the midst of it; the operation still waits for the lock.
+    let closing = tokio::spawn({
+        let store = store.clone();
+        async move { store.close().await }
+    });
+    tokio::task::yield_now().await;
+    closing.abort();
+    assert!(closing.await.unwrap_err().is_cancelled());
+    let closing = tokio::spawn(async move { store.close().await });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!closing.is_finished(), "the operation is still waiting");
+    lock.execute_batch("COMMIT").unwrap();
+    drop(lock);
+    closing.await.unwrap();
+    completing.await.unwrap();
+    assert!(!place.file().with_file_name("idem.db-wal").exists());
+}
