@@ -263,7 +263,12 @@ impl ReservationStore for SqliteStore {
         while removed < limit {
             let batch = u32::try_from(limit - removed).map_or(SWEEP_BATCH, |left| left.min(SWEEP_BATCH));
             let step = move |connection: &Connection, now| table::remove_expired(connection, batch, now);
-            let swept = self.write(Operation::Sweep, step).await?;
+            let swept = match self.write(Operation::Sweep, step).await {
+                Ok(swept) => swept,
+                // What the batches before it removed is removed, so that this is no failure without effect.
+                Err(_) if removed > 0 => break,
+                Err(error) => return Err(error),
+            };
             removed += swept.removed;
             if swept.is_all {
                 break;

@@ -115,26 +115,25 @@ fn remove_expired_of(
     now: Timestamp,
 ) -> Result<usize, Failure> {
     let mut statement = connection.prepare_cached(include_str!("sql/expired.sql"))?;
-    let expired: Vec<(i64, u64)> = statement
+    let fences: Vec<u64> = statement
         .query_map((zone, stored(now), limit), |row| {
-            let expires_at = instant(row.get(1)?);
-            let record = frame::decode(row.get_ref(2)?.as_blob().unwrap_or_default(), expires_at);
+            let expires_at = instant(row.get(0)?);
+            let record = frame::decode(row.get_ref(1)?.as_blob().unwrap_or_default(), expires_at);
             // What cannot be read is expired all the same. Its fence came from a clock, at the latest from this one.
-            Ok((row.get(0)?, record.map_or(now.as_micros(), |record| record.fence.get())))
+            Ok(record.map_or(now.as_micros(), |record| record.fence.get()))
         })?
         .collect::<Result<_, _>>()?;
-    if let Some(greatest) = expired.iter().map(|(_, fence)| *fence).max() {
+    let mut removed = 0;
+    if let Some(greatest) = fences.into_iter().max() {
         let mut raise = connection.prepare_cached(include_str!("sql/raise_removed_fence.sql"))?;
         raise.execute([stored(Timestamp::from_micros(greatest))])?;
+        // The same records, in one statement: if it fails, none was removed.
+        let mut remove = connection.prepare_cached(include_str!("sql/remove.sql"))?;
+        removed = remove.execute((zone, stored(now), limit))?;
     }
-    let mut remove = connection.prepare_cached(include_str!("sql/remove.sql"))?;
-    let mut removed = 0;
-    for (id, _) in expired {
-        removed += remove.execute((id, stored(now)))?;
-    }
-    // What is left of it may expire later than was said.
-    connection.prepare_cached(include_str!("sql/forget_zone.sql"))?.execute([zone])?;
+    // What is left of it may expire later than was said. The zone is true after each of these.
     connection.prepare_cached(include_str!("sql/look_at_zone.sql"))?.execute([zone])?;
+    connection.prepare_cached(include_str!("sql/forget_zone.sql"))?.execute([zone])?;
     Ok(removed)
 }
 

@@ -306,3 +306,26 @@ async fn a_clock_that_panics_fails_one_operation_and_leaves_no_transaction_behin
         reserved(&store, &key(&format!("{number}"))).await;
     }
 }
+
+#[tokio::test]
+async fn a_sweep_that_fails_half_way_says_what_it_removed_and_removes_nothing_in_secret() {
+    let (place, hands) = (Place::new(), Hands::new());
+    let store = place.open_with(Options::new().clock(hands.clock())).await.unwrap();
+    for number in 0..300 {
+        let key = key(&format!("{number}"));
+        let (owner, _, _) = reserved(&store, &key).await;
+        released(&store, &key, owner).await;
+    }
+    hands.forward(Duration::from_secs(24 * 3600));
+    let stop = "CREATE TRIGGER stop BEFORE DELETE ON idem_record WHEN old.id = 290
+                BEGIN SELECT RAISE(ABORT, 'stop'); END";
+    place.connection().execute_batch(stop).unwrap();
+    let count = || {
+        let sql = "SELECT count(*) FROM idem_record";
+        place.connection().query_row(sql, [], |row| row.get::<_, i32>(0)).unwrap()
+    };
+    let removed = store.sweep(1000).await.unwrap();
+    assert_eq!((removed, count()), (256, 300 - 256));
+    let error = store.sweep(1000).await.unwrap_err();
+    assert_eq!((error.effect, count()), (Effect::NotApplied, 300 - 256));
+}

@@ -1,2 +1,5 @@
-INSERT INTO main.idem_zone (zone, expires_at)
-SELECT ?1, min(expires_at) FROM main.idem_record WHERE id BETWEEN ?1 << 7 AND ?1 << 7 | 127 HAVING count(*) > 0
+-- An empty zone has nothing that could expire.
+UPDATE main.idem_zone SET expires_at = coalesce(
+    (SELECT min(expires_at) FROM main.idem_record WHERE id BETWEEN ?1 << 7 AND ?1 << 7 | 127),
+    9223372036854775807)
+WHERE zone = ?1
