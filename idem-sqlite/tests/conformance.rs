@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,9 +109,14 @@ impl Hands {
     /// The clock of the store at `path`. Whoever comes first sets it.
     fn beside(path: &Path) -> Self {
         let hands = Self(path.with_extension("clock"));
-        if let Ok(mut file) = fs::File::create_new(&hands.0) {
-            file.write_all(&micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap()).to_le_bytes())
-                .unwrap();
+        if !hands.0.exists() {
+            // It is there whole or not at all: a process may be killed here, and another be waiting for it.
+            let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+            let now = micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+            file.write_all(&now.to_le_bytes()).unwrap();
+            if let Err(error) = file.persist_noclobber(&hands.0) {
+                assert_eq!(error.error.kind(), ErrorKind::AlreadyExists);
+            }
         }
         hands
     }
@@ -122,12 +127,7 @@ impl Hands {
     }
 
     fn read(&self) -> u64 {
-        loop {
-            // Another process may have made the file, and not written it yet.
-            if let Ok(bytes) = fs::read(&self.0).unwrap().try_into() {
-                return u64::from_le_bytes(bytes);
-            }
-        }
+        u64::from_le_bytes(fs::read(&self.0).unwrap().try_into().unwrap())
     }
 
     fn forward(&self, by: Duration) {
