@@ -103,6 +103,7 @@
 //! `Bytes::copy_from_slice(&slice)` instead.
 
 mod clock;
+mod entry;
 mod error;
 mod hash;
 mod options;

@@ -13,9 +13,9 @@
 use std::mem;
 
 use hashbrown::HashTable;
-use idem_core::{Key, Record, State, Timestamp};
+use idem_core::{Key, Record, Timestamp};
 
-use crate::Options;
+use crate::entry::Entry;
 use crate::hash::{KeyHash, KeyHasher, Tag};
 use crate::slab::Slab;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
@@ -46,13 +46,6 @@ struct Slot {
     place: u32,
 }
 
-/// A key and what is remembered of it.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    key: Key,
-    record: Record,
-}
-
 const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
 
 impl Shard {
@@ -80,27 +73,6 @@ impl Table {
     }
 }
 
-impl Entry {
-    /// What the entry counts for against the store's bound on bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        bytes(&self.key, &self.record)
-    }
-}
-
-/// What a record of this key counts for against the store's bound on bytes.
-pub(crate) fn bytes(key: &Key, record: &Record) -> u64 {
-    let answer = match &record.state {
-        State::Completed { answer, .. } => answer.len(),
-        State::InFlight { .. } | State::Released => 0,
-    };
-    bytes_in_flight(key) + answer as u64
-}
-
-/// The same for a record that has no answer.
-pub(crate) fn bytes_in_flight(key: &Key) -> u64 {
-    Options::RECORD_BYTES + key.as_bytes().len() as u64
-}
-
 /// A shard whose lock is held. It must not outlive the function that took it, and nothing that may run a user's code
 /// may be dropped while it lives: that is why the methods hand out what they removed.
 #[derive(Debug)]
@@ -114,19 +86,24 @@ impl LockedShard<'_> {
     pub(crate) fn find(&self, hash: KeyHash, key: &Key) -> Option<u32> {
         let tag = hash.tag();
         let is_the_keys = |slot: &Slot| {
-            slot.tag == tag && self.table.entries.get(slot.place).is_some_and(|entry| entry.key == *key)
+            slot.tag == tag && self.table.entries.get(slot.place).is_some_and(|entry| entry.key() == key)
         };
         self.table.slots.find(tag.spread(), is_the_keys).map(|slot| slot.place)
     }
 
-    pub(crate) fn record(&self, place: u32) -> Option<&Record> {
-        self.table.entries.get(place).map(|entry| &entry.record)
+    /// The record in a place. It shares the answer's bytes with the entry.
+    #[inline]
+    pub(crate) fn record(&self, place: u32) -> Option<Record> {
+        self.table.entries.get(place).map(Entry::record)
     }
 
-    /// Puts another record in the place of the present one, which is handed back.
-    pub(crate) fn replace(&mut self, place: u32, record: Record) -> Option<Record> {
+    /// Puts another record in the place of the present one, whose answer is dropped: whoever calls this holds on to
+    /// the present one until the lock is let go.
+    pub(crate) fn put(&mut self, place: u32, record: Record) {
         self.note_expiry(place, record.expires_at);
-        self.table.entries.get_mut(place).map(|entry| mem::replace(&mut entry.record, record))
+        if let Some(entry) = self.table.entries.get_mut(place) {
+            entry.put(record);
+        }
     }
 
     /// Adds the record of a key that has none here.
@@ -134,7 +111,7 @@ impl LockedShard<'_> {
         let expires_at = record.expires_at;
         let tag = hash.tag();
         let table = &mut *self.table;
-        let place = table.entries.insert(Entry { key, record });
+        let place = table.entries.insert(Entry::new(key, record));
         table.slots.insert_unique(tag.spread(), Slot { tag, place }, |slot| slot.tag.spread());
         self.note_expiry(place, expires_at);
     }
@@ -157,14 +134,14 @@ impl LockedShard<'_> {
             let place = table.hand;
             table.hand += 1;
             match table.entries.get(place) {
-                Some(entry) if is_removable(&entry.record, now) => {
+                Some(entry) if is_removable(entry, now) => {
                     removed.extend(table.remove(place, hasher));
                     if table.entries.is_empty() {
                         // Gives the memory back that a shard needed at its fullest.
                         *table = Table::new();
                     }
                 }
-                Some(entry) => table.cycle_earliest = table.cycle_earliest.min(entry.record.expires_at),
+                Some(entry) => table.cycle_earliest = table.cycle_earliest.min(entry.expires_at()),
                 None => {}
             }
             if table.hand >= table.entries.places() {
@@ -201,7 +178,7 @@ impl LockedShard<'_> {
 impl Table {
     fn remove(&mut self, place: u32, hasher: &KeyHasher) -> Option<Entry> {
         let entry = self.entries.remove(place)?;
-        let tag = hasher.hash(&entry.key).tag();
+        let tag = hasher.hash(entry.key()).tag();
         if let Ok(slot) = self.slots.find_entry(tag.spread(), |slot| slot.place == place) {
             slot.remove();
         }
@@ -210,13 +187,13 @@ impl Table {
 }
 
 /// INV-2.
-fn is_removable(record: &Record, now: Timestamp) -> bool {
-    record.is_expired(now) && record.fence.get() < now.as_micros()
+fn is_removable(entry: &Entry, now: Timestamp) -> bool {
+    now >= entry.expires_at() && entry.fence().get() < now.as_micros()
 }
 
 #[cfg(test)]
 mod tests {
-    use idem_core::{FencingToken, OwnerToken};
+    use idem_core::{FencingToken, OwnerToken, State};
 
     use super::*;
 

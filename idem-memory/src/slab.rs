@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_place_is_no_larger_than_what_it_holds() {
-        use crate::shard::Entry;
+        use crate::entry::Entry;
         assert_eq!(size_of::<Place<Entry>>(), size_of::<Entry>());
     }
 }

@@ -20,9 +20,10 @@ use idem_core::{
 
 use crate::Options;
 use crate::clock::Clock;
+use crate::entry::{self, Entry};
 use crate::error::Refusal;
 use crate::hash::{KeyHash, KeyHasher};
-use crate::shard::{self, Entry, LockedShard, Shard};
+use crate::shard::{LockedShard, Shard};
 use crate::sync::AtomicUsize;
 use crate::usage::Usage;
 use crate::walk::{PLACES_PER_STEP, Walk};
@@ -99,13 +100,16 @@ impl MemoryStore {
         step: impl FnOnce(Option<&Record>, Timestamp) -> (T, Option<Record>),
     ) -> T {
         let (hash, shard) = self.locate(key);
-        let _replaced;
+        let before;
         let mut shard = shard.lock();
         let now = self.clock.now();
         let found = shard.find(hash, key);
-        let (outcome, write) = step(found.and_then(|place| shard.record(place)), now);
+        before = found.and_then(|place| shard.record(place));
+        let (outcome, write) = step(before.as_ref(), now);
         debug_assert!(found.is_some() || write.is_none(), "the transition created a record");
-        _replaced = found.zip(write).and_then(|(place, record)| self.replace(&mut shard, place, key, record));
+        if let (Some(place), Some(before), Some(record)) = (found, &before, write) {
+            self.replace(&mut shard, place, key, before, record);
+        }
         outcome
     }
 
@@ -132,21 +136,22 @@ impl MemoryStore {
         step: impl Fn(Option<&Record>, Timestamp) -> Result<(T, Option<Record>), StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let (hash, shard) = self.locate(key);
-        let _replaced;
+        let before;
         let mut removed = Vec::new();
         let mut shard = shard.lock();
         let now = self.clock.now();
         let found = shard.find(hash, key);
-        let (outcome, write) = step(found.and_then(|place| shard.record(place)), now)?;
-        match (found, write) {
+        before = found.and_then(|place| shard.record(place));
+        let (outcome, write) = step(before.as_ref(), now)?;
+        match (found.zip(before.as_ref()), write) {
             (_, None) => {}
-            (Some(place), Some(record)) => _replaced = self.replace(&mut shard, place, key, record),
+            (Some((place, before)), Some(record)) => self.replace(&mut shard, place, key, before, record),
             (None, Some(record)) => {
                 if shard.may_hold_expired(now) {
                     shard.sweep(now, PLACES_PER_INSERTION, usize::MAX, &self.hasher, &mut removed);
                     self.forget(&removed);
                 }
-                if !self.usage.try_add_record(shard::bytes(key, &record)) {
+                if !self.usage.try_add_record(entry::bytes(key, &record)) {
                     return Ok(None);
                 }
                 shard.insert(hash, key.clone(), record);
@@ -155,17 +160,15 @@ impl MemoryStore {
         Ok(Some(outcome))
     }
 
-    fn replace(&self, shard: &mut LockedShard<'_>, place: u32, key: &Key, record: Record) -> Option<Record> {
-        let new_bytes = shard::bytes(key, &record);
-        let replaced = shard.replace(place, record)?;
-        self.usage.resize_record(shard::bytes(key, &replaced), new_bytes);
-        Some(replaced)
+    fn replace(&self, shard: &mut LockedShard<'_>, place: u32, key: &Key, before: &Record, record: Record) {
+        self.usage.resize_record(entry::bytes(key, before), entry::bytes(key, &record));
+        shard.put(place, record);
     }
 
     /// Removes expired records until one more fits. What one call looks at is limited, so that no caller pays for a
     /// walk through millions of records; the next call goes on from there.
     fn make_room(&self, key: &Key) {
-        let bytes = shard::bytes_in_flight(key);
+        let bytes = entry::bytes_in_flight(key);
         let mut looked_at = 0;
         let mut walk = Walk::new(self);
         while looked_at < PLACES_PER_REFUSAL && !self.usage.has_room(bytes) {
@@ -231,7 +234,8 @@ impl ReservationStore for MemoryStore {
         let (hash, shard) = self.locate(key);
         let shard = shard.lock();
         let now = self.clock.now();
-        Ok(shard.find(hash, key).and_then(|place| shard.record(place)).and_then(|record| record.view(now)))
+        let record = shard.find(hash, key).and_then(|place| shard.record(place));
+        Ok(record.and_then(|record| record.view(now)))
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
