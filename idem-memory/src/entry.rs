@@ -1,8 +1,13 @@
 //! [`Entry`]: a key and what is remembered of it, in two lines of a processor's cache.
 //!
-//! A [`Record`] with its key would take 144 bytes. An entry holds the same in 128: the states share their space to the
-//! last byte, and the codec's number stands in bits that no fencing token has. For the state machine a record is put
-//! together for as long as one transition looks at it.
+//! A [`Record`] beside its key would take 144 bytes; an entry holds the same in 128. The states share their space to
+//! the last byte, and the codec's number stands in bits that no fencing token has. The state machine reads records,
+//! so for each transition one is put together.
+//!
+//! INV-1: between the operations of a store an entry holds its answer. An operation moves it out and back, since a
+//! clone would count references up and down and might allocate.
+
+use std::mem;
 
 use bytes::Bytes;
 use idem_core::{
@@ -25,8 +30,8 @@ pub(crate) struct Entry {
 
 /// The state of a record, and what has no better place.
 ///
-/// One variant holds the `Bytes`, whose pointer is never null: by that it is told from the other, which therefore needs
-/// no tag of its own.
+/// `Bytes` has a pointer in it that is never null. By that the compiler tells the two variants apart, without a tag
+/// that would take 8 bytes; it could not tell more than two.
 #[derive(Debug)]
 enum Packed {
     Kept { body: Bytes, completed_at: Timestamp, attempt: u32, schema: u32 },
@@ -46,19 +51,16 @@ enum Other {
 struct FenceAndCodec(u64);
 
 impl FenceAndCodec {
-    const fn new(fence: FencingToken, codec: u8) -> Self {
-        Self(fence.get() << 8 | codec as u64)
+    fn new(fence: FencingToken, codec: u8) -> Self {
+        Self(fence.get() << 8 | u64::from(codec))
     }
 
-    const fn fence(self) -> FencingToken {
-        // It was a token before it was shifted, so this is never `None`.
-        match FencingToken::new(self.0 >> 8) {
-            Some(fence) => fence,
-            None => FencingToken::MIN,
-        }
+    fn fence(self) -> FencingToken {
+        // It was a token before it was shifted, so there is always one.
+        FencingToken::new(self.0 >> 8).unwrap_or(FencingToken::MAX)
     }
 
-    const fn codec(self) -> u8 {
+    fn codec(self) -> u8 {
         self.0.to_le_bytes()[0]
     }
 }
@@ -91,13 +93,13 @@ impl Entry {
         bytes_in_flight(&self.key) + answer as u64
     }
 
-    /// The record, which shares the answer's bytes.
+    /// Takes the record out. It is to be [given back](Self::give_back), unless another is [put](Self::put) in its place.
     #[inline]
-    pub(crate) fn record(&self) -> Record {
-        let (attempt, state) = match &self.state {
+    pub(crate) fn take(&mut self) -> Record {
+        let (attempt, state) = match &mut self.state {
             Packed::Kept { body, completed_at, attempt, schema } => {
                 let format = Format { codec: self.fence.codec(), schema: *schema };
-                let answer = Answer::Response(Response { format, body: body.clone() });
+                let answer = Answer::Response(Response { format, body: mem::take(body) });
                 (*attempt, State::Completed { answer, completed_at: *completed_at })
             }
             Packed::Other { attempt, state } => (*attempt, state.unpacked()),
@@ -112,7 +114,16 @@ impl Entry {
         }
     }
 
-    /// Puts another record in the place of the present one, whose answer is dropped.
+    /// Takes back a record that stays as it was. All but the answer never left.
+    #[inline]
+    pub(crate) fn give_back(&mut self, record: Record) {
+        let Packed::Kept { body, .. } = &mut self.state else { return };
+        if let State::Completed { answer: Answer::Response(response), .. } = record.state {
+            *body = response.body;
+        }
+    }
+
+    /// Puts another record in the place of the one that was taken.
     #[inline]
     pub(crate) fn put(&mut self, record: Record) {
         let Record { owner, fence, attempt, fingerprint, state, expires_at } = record;
@@ -199,29 +210,37 @@ mod tests {
     }
 
     #[test]
-    fn every_record_comes_back_as_it_was_given() {
+    fn every_record_comes_out_as_it_was_put_in() {
         let key = Key::new("scope", "name").unwrap();
         for first in records() {
             for second in records() {
                 let mut entry = Entry::new(key.clone(), first.clone());
-                assert_eq!((entry.record(), entry.bytes()), (first.clone(), bytes(&key, &first)));
+                for _ in 0..2 {
+                    let taken = entry.take();
+                    assert_eq!(taken, first);
+                    entry.give_back(taken);
+                    assert_eq!(entry.bytes(), bytes(&key, &first));
+                }
+                assert_eq!(entry.take(), first);
                 entry.put(second.clone());
-                assert_eq!((entry.record(), entry.bytes()), (second.clone(), bytes(&key, &second)));
+                assert_eq!(entry.bytes(), bytes(&key, &second));
                 assert_eq!((entry.expires_at(), entry.fence()), (second.expires_at, second.fence));
+                assert_eq!((entry.take(), entry.key()), (second, &key));
             }
         }
     }
 
     #[test]
-    fn a_record_shares_the_answer_of_its_entry() {
-        let body = Bytes::from("body".repeat(9));
-        let address = body.as_ptr();
-        let answer = Response::bytes(body).into();
+    fn an_answer_is_moved_and_never_cloned() {
+        let answer = Response::bytes("body".repeat(9)).into();
         let state = State::Completed { answer, completed_at: Timestamp::from_micros(1) };
         let record = Record { state, ..records().remove(0) };
-        let entry = Entry::new(Key::new("scope", "name").unwrap(), record);
-        let State::Completed { answer: Answer::Response(response), .. } = entry.record().state else { panic!() };
-        assert_eq!(response.body.as_ptr(), address);
+        let mut entry = Entry::new(Key::new("scope", "name").unwrap(), record);
+        let taken = entry.take();
+        let State::Completed { answer: Answer::Response(response), .. } = &taken.state else { panic!() };
+        assert!(response.body.is_unique());
+        entry.give_back(taken);
+        assert_eq!(entry.bytes(), bytes_in_flight(entry.key()) + 36);
     }
 
     #[test]

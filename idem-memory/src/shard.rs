@@ -91,14 +91,22 @@ impl LockedShard<'_> {
         self.table.slots.find(tag.spread(), is_the_keys).map(|slot| slot.place)
     }
 
-    /// The record in a place. It shares the answer's bytes with the entry.
+    /// Takes the record out of a place, for the state machine to look at. Before the lock is let go it is
+    /// [given back](Self::give_back), or another one is [put](Self::put) there.
     #[inline]
-    pub(crate) fn record(&self, place: u32) -> Option<Record> {
-        self.table.entries.get(place).map(Entry::record)
+    pub(crate) fn take(&mut self, place: u32) -> Option<Record> {
+        self.table.entries.get_mut(place).map(Entry::take)
     }
 
-    /// Puts another record in the place of the present one, whose answer is dropped: whoever calls this holds on to
-    /// the present one until the lock is let go.
+    /// Gives the place the record back that was taken out of it and is to stay as it was.
+    #[inline]
+    pub(crate) fn give_back(&mut self, place: u32, record: Option<Record>) {
+        if let (Some(entry), Some(record)) = (self.table.entries.get_mut(place), record) {
+            entry.give_back(record);
+        }
+    }
+
+    /// Puts another record in the place of the one that was taken out of it.
     pub(crate) fn put(&mut self, place: u32, record: Record) {
         self.note_expiry(place, record.expires_at);
         if let Some(entry) = self.table.entries.get_mut(place) {
@@ -244,7 +252,8 @@ mod tests {
         assert_eq!(sweep(&shard, &hasher, 100, 1), (1, 0), "the hand passes the first record");
         let mut locked = shard.lock();
         let place = locked.find(hasher.hash(&first), &first).unwrap();
-        assert_eq!(locked.replace(place, record(1, 150)), Some(record(1, 5000)));
+        assert_eq!(locked.take(place), Some(record(1, 5000)));
+        locked.put(place, record(1, 150));
         drop(locked);
         assert_eq!(sweep(&shard, &hasher, 200, 2), (2, 1), "the rest of the cycle");
         assert!(shard.may_hold_expired(Timestamp::from_micros(200)));
@@ -268,8 +277,9 @@ mod tests {
         shard.lock().insert(hash, one.clone(), record(1, 100));
         assert_eq!(shard.lock().find(hash, &other), None);
         shard.lock().insert(hash, other.clone(), record(2, 100));
-        let locked = shard.lock();
-        let fence = |key| locked.find(hash, key).and_then(|place| locked.record(place)).unwrap().fence.get();
+        let mut locked = shard.lock();
+        let mut fence =
+            |key| locked.find(hash, key).and_then(|place| locked.take(place)).unwrap().fence.get();
         assert_eq!((fence(&one), fence(&other)), (1, 2));
     }
 }

@@ -100,15 +100,15 @@ impl MemoryStore {
         step: impl FnOnce(Option<&Record>, Timestamp) -> (T, Option<Record>),
     ) -> T {
         let (hash, shard) = self.locate(key);
-        let before;
+        let mut before;
         let mut shard = shard.lock();
         let now = self.clock.now();
         let found = shard.find(hash, key);
-        before = found.and_then(|place| shard.record(place));
+        before = found.and_then(|place| shard.take(place));
         let (outcome, write) = step(before.as_ref(), now);
         debug_assert!(found.is_some() || write.is_none(), "the transition created a record");
-        if let (Some(place), Some(before), Some(record)) = (found, &before, write) {
-            self.replace(&mut shard, place, key, before, record);
+        if let Some(place) = found {
+            self.settle(&mut shard, place, key, &mut before, write);
         }
         outcome
     }
@@ -136,16 +136,19 @@ impl MemoryStore {
         step: impl Fn(Option<&Record>, Timestamp) -> Result<(T, Option<Record>), StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let (hash, shard) = self.locate(key);
-        let before;
+        let mut before;
         let mut removed = Vec::new();
         let mut shard = shard.lock();
         let now = self.clock.now();
         let found = shard.find(hash, key);
-        before = found.and_then(|place| shard.record(place));
-        let (outcome, write) = step(before.as_ref(), now)?;
-        match (found.zip(before.as_ref()), write) {
-            (_, None) => {}
-            (Some((place, before)), Some(record)) => self.replace(&mut shard, place, key, before, record),
+        before = found.and_then(|place| shard.take(place));
+        let (result, write) = match step(before.as_ref(), now) {
+            Ok((outcome, write)) => (Ok(Some(outcome)), write),
+            Err(error) => (Err(error), None),
+        };
+        match (found, write) {
+            (None, None) => {}
+            (Some(place), write) => self.settle(&mut shard, place, key, &mut before, write),
             (None, Some(record)) => {
                 if shard.may_hold_expired(now) {
                     shard.sweep(now, PLACES_PER_INSERTION, usize::MAX, &self.hasher, &mut removed);
@@ -157,12 +160,26 @@ impl MemoryStore {
                 shard.insert(hash, key.clone(), record);
             }
         }
-        Ok(Some(outcome))
+        result
     }
 
-    fn replace(&self, shard: &mut LockedShard<'_>, place: u32, key: &Key, before: &Record, record: Record) {
-        self.usage.resize_record(entry::bytes(key, before), entry::bytes(key, &record));
-        shard.put(place, record);
+    /// Puts what a transition wrote in the place of the record that was taken for it, or gives that one back. A record
+    /// that was replaced stays in `before`, to outlive the lock (INV-1).
+    fn settle(
+        &self,
+        shard: &mut LockedShard<'_>,
+        place: u32,
+        key: &Key,
+        before: &mut Option<Record>,
+        write: Option<Record>,
+    ) {
+        match (write, &before) {
+            (Some(record), Some(before)) => {
+                self.usage.resize_record(entry::bytes(key, before), entry::bytes(key, &record));
+                shard.put(place, record);
+            }
+            _ => shard.give_back(place, before.take()),
+        }
     }
 
     /// Removes expired records until one more fits. What one call looks at is limited, so that no caller pays for a
@@ -232,10 +249,13 @@ impl ReservationStore for MemoryStore {
 
     async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
         let (hash, shard) = self.locate(key);
-        let shard = shard.lock();
+        let mut shard = shard.lock();
         let now = self.clock.now();
-        let record = shard.find(hash, key).and_then(|place| shard.record(place));
-        Ok(record.and_then(|record| record.view(now)))
+        let Some(place) = shard.find(hash, key) else { return Ok(None) };
+        let record = shard.take(place);
+        let view = record.as_ref().and_then(|record| record.view(now));
+        shard.give_back(place, record);
+        Ok(view)
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
