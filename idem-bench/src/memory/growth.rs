@@ -1,4 +1,9 @@
 //! Figures e and f: the worst single operation while a store grows large, and what a first request costs once it is.
+//!
+//! What figure f compares are two stores at work. A small one is asked right after it was filled, with all that it has
+//! in the processor's caches; so the large one first serves as many requests as filled the small one, uncounted.
+//! Otherwise it would be asked after a pause in which the small one's requests took the caches from it, and the figure
+//! would show what waking a store up costs, not what its size does. The floor's two maps are treated alike.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -24,8 +29,8 @@ const PROBES: u64 = 1 << 40;
 
 pub(super) fn worst_and_slowdown(scale: &Scale, runtime: &Runtime) -> [Figure; 2] {
     let load = Load::new(SHORT);
-    let (floor, floor_worst, _) = grow_floor(&load, scale.large);
-    let (store, store_worst, took) = grow_store(&load, scale.large, runtime);
+    let (floor, floor_worst, _) = grow_floor(&load, 0..scale.large);
+    let (store, store_worst, took) = grow_store(&load, 0..scale.large, runtime);
     floor.check_answers(&fingerprint(), &load, 0..scale.large);
     check_answers(runtime, &store, &load, 0..scale.large);
     let worst = Figure {
@@ -40,14 +45,16 @@ pub(super) fn worst_and_slowdown(scale: &Scale, runtime: &Runtime) -> [Figure; 2
     [worst, slowdown(scale, runtime, &floor, &store)]
 }
 
-/// Figure f. Each round makes as many first requests in a fresh small store as in the large one.
+/// Figure f. Each round makes as many first requests in a fresh small store as in the large one, and as many before
+/// those. The large one grows by that: by some 4% until the last round.
 fn slowdown(scale: &Scale, runtime: &Runtime, large_floor: &Floor, large_store: &MemoryStore) -> Figure {
     let (short, load) = (Load::new(SHORT), Load::new(1024));
     let next = Cell::new(PROBES);
-    let probes = || {
-        let first = next.replace(next.get() + BATCH);
-        load.requests(first..first + BATCH)
+    let take = |count| {
+        let first = next.replace(next.get() + count);
+        first..first + count
     };
+    let probes = || load.requests(take(BATCH));
     let probe_floor = |floor: &Floor, requests: Vec<Request>| {
         let (count, started) = (requests.len(), Instant::now());
         for request in requests {
@@ -69,18 +76,24 @@ fn slowdown(scale: &Scale, runtime: &Runtime, large_floor: &Floor, large_store: 
     let of_store = alternate(
         scale.rounds,
         || {
-            let (store, _, _) = grow_store(&short, scale.small, runtime);
+            let (store, _, _) = grow_store(&short, 0..scale.small, runtime);
             probe_store(&store, probes())
         },
-        || probe_store(large_store, probes()),
+        || {
+            fill_store(large_store, &short, take(scale.small), runtime);
+            probe_store(large_store, probes())
+        },
     );
     let of_floor = alternate(
         scale.rounds,
         || {
-            let (floor, _, _) = grow_floor(&short, scale.small);
+            let (floor, _, _) = grow_floor(&short, 0..scale.small);
             probe_floor(&floor, probes())
         },
-        || probe_floor(large_floor, probes()),
+        || {
+            fill_floor(large_floor, &short, take(scale.small));
+            probe_floor(large_floor, probes())
+        },
     );
     Figure {
         id: "f",
@@ -97,9 +110,15 @@ fn slowdown(scale: &Scale, runtime: &Runtime, large_floor: &Floor, large_store: 
     }
 }
 
-/// A floor with this many records, its worst operation, and how long all of them took.
-fn grow_floor(load: &Load, records: u64) -> (Floor, Duration, Duration) {
-    let (floor, fingerprint) = (Floor::default(), fingerprint());
+/// A floor with these records, its worst operation, and how long all of them took.
+fn grow_floor(load: &Load, records: Range<u64>) -> (Floor, Duration, Duration) {
+    let floor = Floor::default();
+    let worst = fill_floor(&floor, load, records);
+    (floor, worst.worst, worst.total)
+}
+
+fn fill_floor(floor: &Floor, load: &Load, records: Range<u64>) -> Worst {
+    let fingerprint = fingerprint();
     let mut worst = Worst::default();
     for numbers in batches(records) {
         for Request { key, owner, answer } in load.requests(numbers) {
@@ -107,12 +126,18 @@ fn grow_floor(load: &Load, records: u64) -> (Floor, Duration, Duration) {
             assert!(worst.time(|| floor.answer(&key, owner, answer)));
         }
     }
-    (floor, worst.worst, worst.total)
+    worst
 }
 
 /// The same for a store.
-fn grow_store(load: &Load, records: u64, runtime: &Runtime) -> (MemoryStore, Duration, Duration) {
-    let (store, fingerprint) = (MemoryStore::new(), fingerprint());
+fn grow_store(load: &Load, records: Range<u64>, runtime: &Runtime) -> (MemoryStore, Duration, Duration) {
+    let store = MemoryStore::new();
+    let worst = fill_store(&store, load, records, runtime);
+    (store, worst.worst, worst.total)
+}
+
+fn fill_store(store: &MemoryStore, load: &Load, records: Range<u64>, runtime: &Runtime) -> Worst {
+    let fingerprint = fingerprint();
     let mut worst = Worst::default();
     for numbers in batches(records) {
         let requests = load.requests(numbers);
@@ -131,7 +156,7 @@ fn grow_store(load: &Load, records: u64, runtime: &Runtime) -> (MemoryStore, Dur
             }
         });
     }
-    (store, worst.worst, worst.total)
+    worst
 }
 
 /// The longest and the sum of some durations.
@@ -165,8 +190,12 @@ fn worst_pause(time: Duration) -> Duration {
     worst.worst
 }
 
-fn batches(records: u64) -> impl Iterator<Item = Range<u64>> {
-    (0..records.div_ceil(BATCH)).map(move |batch| batch * BATCH..records.min((batch + 1) * BATCH))
+fn batches(records: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let Range { start, end } = records;
+    (0..(end - start).div_ceil(BATCH)).map(move |batch| {
+        let first = start + batch * BATCH;
+        first..end.min(first + BATCH)
+    })
 }
 
 fn millis(duration: Duration) -> Spread {
