@@ -39,6 +39,9 @@ impl Opener {
                 misconfigured("the file is not a SQLite database; give the store a path of its own")
             }
             Some(ErrorCode::ReadOnly) => misconfigured("the file is read-only for this process"),
+            Some(ErrorCode::CannotOpen) => {
+                misconfigured(&format!("the file cannot be opened or made: {error}"))
+            }
             _ => of_sqlite(&error, Effect::NotApplied, Operation::Connect),
         };
         let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -46,7 +49,9 @@ impl Opener {
         connection.busy_timeout(self.busy_timeout()).map_err(failed)?;
         // Read before anything is changed: what is not ours is left as it was.
         refuse_foreign(&schema::find(&connection).map_err(failed)?)?;
-        self.switch_to_log(&connection).map_err(failed)?;
+        if self.switch_to_log(&connection).map_err(failed)? != "wal" {
+            return Err(misconfigured("SQLite cannot keep a log beside this file"));
+        }
         self.configure(&connection).map_err(failed)?;
         let found = schema::create_if_missing(&mut connection).map_err(|failure| match failure {
             Failure::Sqlite(error) => failed(error),
@@ -91,16 +96,15 @@ impl Opener {
         Ok(())
     }
 
-    /// Switches the file to write-ahead logging, which stays. SQLite does not wait by itself for others that do the
-    /// same at this moment.
-    fn switch_to_log(&self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Switches the file to write-ahead logging, which stays, and gives the mode that it is in then. SQLite does not wait
+    /// by itself for others that do the same at this moment.
+    fn switch_to_log(&self, connection: &Connection) -> rusqlite::Result<String> {
         let deadline = Instant::now() + self.busy_timeout();
         loop {
             match connection
                 .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
             {
-                Ok(mode) if mode == "wal" => return Ok(()),
-                Ok(_) => return Err(rusqlite::Error::InvalidQuery),
+                Ok(mode) => return Ok(mode),
                 Err(error) => match code(&error) {
                     Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
                         if Instant::now() < deadline =>

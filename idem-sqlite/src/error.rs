@@ -37,6 +37,12 @@ pub(crate) enum Cause {
         "something panicked while it was being done: the clock, or a value that was dropped; standard error has its words"
     )]
     WriterGone,
+    #[error("the transaction that the step shared with other operations was undone ({why}); run it again")]
+    UndoneWithOthers { why: String },
+    #[error(
+        "a step waits for an operation of its own store, which would never come; use its connection instead"
+    )]
+    InsideStep,
     #[error(
         "the operation's step ended the transaction that it was run in; use the connection for statements only"
     )]
@@ -56,8 +62,11 @@ impl Cause {
             | Self::InMemory
             | Self::Place { .. }
             | Self::OldSqlite { .. }
+            | Self::InsideStep
             | Self::TransactionEnded => StoreErrorKind::Misconfigured,
-            Self::Replaced { .. } | Self::Closed | Self::QueueFull { .. } => StoreErrorKind::Unavailable,
+            Self::Replaced { .. } | Self::Closed | Self::QueueFull { .. } | Self::UndoneWithOthers { .. } => {
+                StoreErrorKind::Unavailable
+            }
             Self::QueueTimeout => StoreErrorKind::Timeout,
             Self::WriterGone => StoreErrorKind::Internal,
         }
@@ -128,13 +137,14 @@ fn kind(error: &rusqlite::Error) -> StoreErrorKind {
             | ErrorCode::DatabaseLocked
             | ErrorCode::SystemIoFailure
             | ErrorCode::OutOfMemory
+            // It was there, so it is the process that has too many files open, say.
+            | ErrorCode::CannotOpen
             | ErrorCode::FileLockingProtocolFailed,
         ) => StoreErrorKind::Unavailable,
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
         Some(
-            ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
+            ErrorCode::ReadOnly
             | ErrorCode::PermissionDenied
             | ErrorCode::AuthorizationForStatementDenied,
         ) => StoreErrorKind::Misconfigured,

@@ -14,9 +14,10 @@ use crate::error::{Failure, code};
 pub(crate) trait Job: Send {
     fn operation(&self) -> Operation;
 
-    /// When it was handed in, and whether anybody still waits for it.
+    /// Whether anybody still waits for it.
     fn is_wanted(&self) -> bool;
 
+    /// How long ago it was handed in.
     fn waited(&self) -> Duration;
 
     /// Does its work and keeps the outcome. Called again if the transaction had to be undone. An error undoes the
@@ -24,7 +25,7 @@ pub(crate) trait Job: Send {
     fn run(&mut self, connection: &Connection, now: Timestamp) -> Result<(), Failure>;
 
     /// The transaction that it ran in failed for this reason and was undone; it will be run again, in another one.
-    fn undone(&mut self, _error: &StoreError) {}
+    fn undone(&mut self, _error: StoreError) {}
 
     /// The transaction is durable: tells the outcome.
     fn answer(self: Box<Self>);

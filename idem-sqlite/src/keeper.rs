@@ -4,8 +4,10 @@
 //! the log back into the file, so that a commit seldom has to; and looks whether the file is still where it was.
 
 use std::fs;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use idem_core::Operation;
 use rusqlite::Connection;
@@ -18,8 +20,8 @@ use crate::writer::Writer;
 
 /// Records removed in one transaction: few, so that nobody waits long for it.
 pub(crate) const SWEEP_BATCH: u32 = 256;
-/// Batches at each interval at the most; what is left waits for the next.
-const BATCHES: usize = 64;
+/// The shortest interval, however short it is set: the thread is to sleep in between.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// A log of this length that cannot be written back is worth a warning.
 const LONG_LOG: u64 = 256 << 20;
 
@@ -38,44 +40,55 @@ impl Keeper {
 
     /// The life of the thread.
     pub(crate) fn run(&self, writer: &Arc<Writer>, readers: &Readers) {
-        let mut connection = None;
-        let mut warned = false;
+        let mut upkeep = Upkeep { connection: None, warned: false };
         while !self.wait(writer) {
-            let is_replaced = writer.place.check().is_err();
-            readers.set_replaced(is_replaced);
-            if is_replaced {
-                continue;
+            // A clock that panics now may not the next time, and the rest has to be kept up meanwhile.
+            if panic::catch_unwind(AssertUnwindSafe(|| upkeep.go_round(writer, readers))).is_err() {
+                upkeep.connection = None;
             }
-            if connection.is_none() {
-                connection = writer.opener.open().ok();
-            }
-            if let Some(open) = &connection {
-                sweep(writer, open);
-                if checkpoint(open).is_err() {
-                    connection = None;
-                }
-            }
-            warned = warn_of_a_long_log(writer, warned);
         }
     }
 
     /// Waits for the interval. True if the store was closed meanwhile.
     fn wait(&self, writer: &Writer) -> bool {
         let is_closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let interval = writer.opener.options.upkeep_interval;
+        let interval = writer.opener.options.upkeep_interval.max(SHORTEST_INTERVAL);
         let waited = self.closed.wait_timeout_while(is_closed, interval, |is_closed| !*is_closed);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-/// Removes what has expired, up to a number. What fails now is done at the next interval.
-fn sweep(writer: &Arc<Writer>, connection: &Connection) {
-    let clock = &writer.opener.options.clock;
-    for _ in 0..BATCHES {
-        // Without anything to remove, no transaction is begun.
-        if !matches!(table::is_sweep_due(connection, clock.now()), Ok(true)) {
+/// What the thread keeps from one interval to the next.
+struct Upkeep {
+    connection: Option<Connection>,
+    warned: bool,
+}
+
+impl Upkeep {
+    fn go_round(&mut self, writer: &Arc<Writer>, readers: &Readers) {
+        let is_replaced = writer.place.check().is_err();
+        readers.set_replaced(is_replaced);
+        if is_replaced {
             return;
         }
+        if self.connection.is_none() {
+            self.connection = writer.opener.open().ok();
+        }
+        if let Some(connection) = &self.connection {
+            sweep(writer, connection);
+            if checkpoint(connection).is_err() {
+                self.connection = None;
+            }
+        }
+        self.warned = warn_of_a_long_log(writer, self.warned);
+    }
+}
+
+/// Removes what has expired, a few at a time, so that others come between. What fails now is done at the next interval.
+fn sweep(writer: &Arc<Writer>, connection: &Connection) {
+    let clock = &writer.opener.options.clock;
+    // Without anything to remove, no transaction is begun.
+    while !writer.is_closed() && matches!(table::is_sweep_due(connection, clock.now()), Ok(true)) {
         let (task, answer) = Task::new(Operation::Sweep, |connection: &Connection, now| {
             table::remove_expired(connection, SWEEP_BATCH, now)
         });

@@ -23,6 +23,7 @@ mod frame;
 mod job;
 mod keeper;
 mod options;
+mod pace;
 mod place;
 mod readers;
 mod schema;

@@ -37,7 +37,7 @@ pub struct Options {
     /// The longest answer that is kept.
     pub max_answer_bytes: usize,
     /// How often expired records are removed and the log is written back into the file; also how soon it is noticed
-    /// that the file was deleted or replaced.
+    /// that the file was deleted or replaced. A millisecond at the least.
     pub upkeep_interval: Duration,
     /// What decides leases and expiry: the machine's clock, but in tests.
     pub clock: Clock,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
+use idem_core::Operation;
 use rusqlite::Connection;
 
 use crate::connection::Opener;
@@ -18,6 +19,7 @@ pub(crate) struct Readers {
     next: AtomicUsize,
     /// Set by the keeper: the file is no longer where it was.
     is_replaced: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl Readers {
@@ -25,18 +27,24 @@ impl Readers {
     pub(crate) fn new() -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let connections = (0..count).map(|_| Mutex::default()).collect();
-        Self { connections, next: AtomicUsize::new(0), is_replaced: AtomicBool::new(false) }
+        let [is_replaced, is_closed] = [false, false].map(AtomicBool::new);
+        Self { connections, next: AtomicUsize::new(0), is_replaced, is_closed }
     }
 
     /// Reads from a snapshot that holds everything that was committed before the call.
     pub(crate) fn read<T>(
         &self,
+        operation: Operation,
         opener: &Opener,
         look: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut slot = self.take();
         let connection = match &mut *slot {
             Some(connection) => connection,
+            // Asked under the slot's lock, which `close` takes after it has said so: nothing is opened behind it.
+            None if self.is_closed.load(Ordering::Acquire) => {
+                return Err(Failure::Store(Cause::Closed.of(operation)));
+            }
             None => slot.insert(opener.open_reader()?),
         };
         let result = look(connection);
@@ -60,6 +68,7 @@ impl Readers {
 
     /// Closes what is open.
     pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         for connection in &self.connections {
             *connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }

@@ -183,8 +183,8 @@ where
         Ok(())
     }
 
-    fn undone(&mut self, error: &StoreError) {
-        self.undone = Some(error.clone());
+    fn undone(&mut self, error: StoreError) {
+        self.undone = Some(error);
         if let Some(Ok(ran)) = self.outcome.take()
             && ran.is_rolled_back()
         {

@@ -149,7 +149,8 @@ impl SqliteStore {
         }
         inner.readers.check(&inner.writer.opener).map_err(|cause| cause.of(operation))?;
         let clock = &inner.writer.opener.options.clock;
-        let found = inner.readers.read(&inner.writer.opener, |connection| look(connection, clock.now()));
+        let found =
+            inner.readers.read(operation, &inner.writer.opener, |connection| look(connection, clock.now()));
         found.map_err(|failure| failure.not_applied(operation))
     }
 

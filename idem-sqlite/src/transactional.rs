@@ -35,7 +35,7 @@ impl SqliteStore {
     /// savepoint of its own. Its own tables stand in the same file beside the store's, whose names begin with `idem_`
     /// and which it cannot write. `COMMIT`, `ROLLBACK`, `BEGIN`, `ATTACH`, `DETACH` and `PRAGMA` fail there as not
     /// authorized; after a statement that undoes the transaction (`OR ROLLBACK`), every write fails. Hooks that it sets on
-    /// the connection end with it. A step that waits for another operation of this store waits for ever.
+    /// the connection end with it. A step that asks its own store to write is refused: only this thread could do that.
     ///
     /// - The owner in flight runs it, also when its lease is over but nobody took the key: nobody can, in the midst of
     ///   the transaction. A zombie is told [`Lost`](Transacted::Lost), and its step does not run.
@@ -45,6 +45,8 @@ impl SqliteStore {
     /// - A commit whose outcome is unknown is resolved by the reservation's token. An error whose effect is
     ///   [`Unknown`](Effect::Unknown) remains only if the store cannot be asked any more; the key is abandoned then,
     ///   which changes nothing if it was completed.
+    /// - If the future is dropped, a step that still waits for its turn does not run, and one that runs is committed; the
+    ///   key is abandoned, which changes nothing in that case.
     ///
     /// ```
     /// # #[tokio::main]

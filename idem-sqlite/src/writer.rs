@@ -11,18 +11,20 @@
 //! INV-3: what is in the queue when the store is closed is still done.
 //! INV-4: a panic of what is not ours (a clock, or a value that is dropped here) does not end the thread.
 
+use std::error::Error;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use idem_core::{Effect, Operation, StoreError};
 use rusqlite::{Connection, ErrorCode};
-use tokio::task;
 
 use crate::connection::Opener;
 use crate::error::{Cause, Failure, code, of_sqlite};
 use crate::job::Job;
+use crate::pace::Pace;
 use crate::place::Place;
 
 /// The most operations in one transaction: enough to share a flush, few enough that the first does not wait for long.
@@ -38,6 +40,10 @@ pub(crate) struct Writer {
     connection: Mutex<Option<Connection>>,
     queue: Mutex<Queue>,
     arrived: Condvar,
+    /// What the queue says, for those who only look.
+    is_closed: AtomicBool,
+    /// The writing thread, once it runs.
+    thread: OnceLock<ThreadId>,
     pace: Mutex<Pace>,
 }
 
@@ -55,6 +61,8 @@ impl Writer {
             connection: Mutex::new(Some(connection)),
             queue: Mutex::default(),
             arrived: Condvar::new(),
+            is_closed: AtomicBool::new(false),
+            thread: OnceLock::new(),
             pace: Mutex::new(Pace::new()),
         })
     }
@@ -71,7 +79,10 @@ impl Writer {
     pub(crate) fn enqueue(&self, job: Box<dyn Job>) {
         let mut queue = lock(&self.queue);
         let queued = queue.jobs.len();
-        let refusal = if queue.is_closed {
+        let refusal = if self.thread.get() == Some(&thread::current().id()) {
+            // Whoever waits here for what only this thread does waits for ever.
+            Cause::InsideStep
+        } else if queue.is_closed {
             Cause::Closed
         } else if queued >= self.opener.options.max_queued {
             Cause::QueueFull { queued }
@@ -88,15 +99,18 @@ impl Writer {
     /// No more jobs are taken; the thread ends when it has done those that are there.
     pub(crate) fn close(&self) {
         lock(&self.queue).is_closed = true;
+        self.is_closed.store(true, Ordering::Release);
         self.arrived.notify_all();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.queue).is_closed
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// The life of the writing thread.
     pub(crate) fn run(&self) {
+        // It is set once, here.
+        let _ = self.thread.set(thread::current().id());
         loop {
             let mut queue = lock(&self.queue);
             while queue.jobs.is_empty() {
@@ -148,7 +162,8 @@ impl Writer {
     fn commit(&self, connection: &mut Option<Connection>, jobs: Jobs) {
         let left = self.attempt(connection, self.wanted(jobs), WhenBusy::Fail);
         for job in left {
-            self.attempt(connection, vec![job], WhenBusy::Fail);
+            // Those before it may have taken long.
+            self.attempt(connection, self.wanted(vec![job]), WhenBusy::Fail);
         }
     }
 
@@ -204,18 +219,18 @@ impl Writer {
             Err(trouble) => trouble,
         };
         let is_undone = connection.is_autocommit() || rollback(connection).is_ok();
-        let (failure, effect, is_worth_another_try) = match trouble {
+        let (failure, effect, culprit) = match trouble {
             Trouble::Begin(failure) if failure.is_busy() && when_busy == WhenBusy::GiveBack => return jobs,
-            Trouble::Begin(failure) => (failure, Effect::NotApplied, false),
-            Trouble::Statement(failure) => (failure, Effect::NotApplied, true),
-            Trouble::Commit(error) => {
-                let is_of_disk = code(&error) == Some(ErrorCode::SystemIoFailure);
-                let effect = if is_of_disk || !is_undone { Effect::Unknown } else { Effect::NotApplied };
-                (Failure::Sqlite(error), effect, effect == Effect::NotApplied)
+            Trouble::Begin(failure) => (failure, Effect::NotApplied, None),
+            Trouble::Statement { job, failure } => (failure, Effect::NotApplied, Some(Culprit::Job(job))),
+            Trouble::Commit(error) if is_undone && has_not_begun(&error) => {
+                (Failure::Sqlite(error), Effect::NotApplied, Some(Culprit::Somebody))
             }
+            Trouble::Commit(error) => (Failure::Sqlite(error), Effect::Unknown, None),
         };
-        if !is_undone || effect == Effect::Unknown {
-            // INV-2. Closing it also rolls back what could not be.
+        // INV-2. Closing it also rolls back what could not be. And one that cannot begin for a reason of its own would
+        // not be able to the next time.
+        if !is_undone || effect == Effect::Unknown || (culprit.is_none() && !failure.is_busy()) {
             *slot = None;
         }
         let error_of = |operation| match &failure {
@@ -223,16 +238,22 @@ impl Writer {
             Failure::Frame(error) => Failure::Frame(error.clone()).not_applied(operation),
             Failure::Store(error) => error.clone(),
         };
-        // On a full disk, say, those that only have to be refused need no room.
-        if is_worth_another_try && jobs.len() > 1 {
-            for job in &mut jobs {
-                let error = error_of(job.operation());
-                job.undone(&error);
+        match culprit {
+            // On a full disk, say, those that only have to be refused need no room.
+            Some(culprit) if jobs.len() > 1 => {
+                for (index, job) in jobs.iter_mut().enumerate() {
+                    let operation = job.operation();
+                    let error = error_of(operation);
+                    let is_its_own = culprit == Culprit::Job(index);
+                    job.undone(if is_its_own { error } else { undone_with_others(&error, operation) });
+                }
+                jobs
             }
-            return jobs;
+            _ => {
+                fail_each(jobs, error_of);
+                Vec::new()
+            }
         }
-        fail_each(jobs, error_of);
-        Vec::new()
     }
 }
 
@@ -258,8 +279,19 @@ enum WhenBusy {
 /// Where a transaction failed.
 enum Trouble {
     Begin(Failure),
-    Statement(Failure),
+    /// In the job with this index.
+    Statement {
+        job: usize,
+        failure: Failure,
+    },
     Commit(rusqlite::Error),
+}
+
+/// Who is to blame for a transaction that was undone, and may not be in the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Culprit {
+    Job(usize),
+    Somebody,
 }
 
 fn transaction(
@@ -271,15 +303,28 @@ fn transaction(
     connection.busy_timeout(patience).map_err(|error| Trouble::Begin(error.into()))?;
     let execute = |sql| connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
     execute("BEGIN IMMEDIATE").map_err(|error| Trouble::Begin(error.into()))?;
-    for job in jobs {
+    for (index, job) in jobs.iter_mut().enumerate() {
+        let failed = |failure| Trouble::Statement { job: index, failure };
         // Asked here, where no other writer can come between: what is read is as old as this, and no older.
-        job.run(connection, clock.now()).map_err(Trouble::Statement)?;
+        job.run(connection, clock.now()).map_err(failed)?;
         if connection.is_autocommit() {
-            let ended = Cause::TransactionEnded.of(job.operation());
-            return Err(Trouble::Statement(Failure::Store(ended)));
+            return Err(failed(Failure::Store(Cause::TransactionEnded.of(job.operation()))));
         }
     }
     execute("COMMIT").map(|_| ()).map_err(Trouble::Commit)
+}
+
+/// Whether a commit failed before it wrote anything that could be found again: there was no room, a constraint was
+/// violated, or another process was in the way. Of any other failure nobody knows.
+fn has_not_begun(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull};
+    matches!(code(error), Some(ConstraintViolation | DatabaseBusy | DatabaseLocked | DiskFull))
+}
+
+/// What a job is told that cannot be run again, when it is not known to be the one that failed.
+fn undone_with_others(error: &StoreError, operation: Operation) -> StoreError {
+    let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    Cause::UndoneWithOthers { why }.of(operation)
 }
 
 fn rollback(connection: &Connection) -> rusqlite::Result<()> {
@@ -290,43 +335,6 @@ fn fail_each(jobs: Jobs, error: impl Fn(Operation) -> StoreError) {
     for job in jobs {
         let operation = job.operation();
         job.fail(error(operation));
-    }
-}
-
-/// Whether callers commit on their own threads.
-///
-/// That saves a lone caller two wake-ups, some tens of microseconds. It must not be done where commits are long, since
-/// it would hold up an executor's thread, and nothing is saved there: the flush is what takes the time. And it must not
-/// be done where several callers write, since each would flush for itself where one flush is enough for all.
-struct Pace {
-    /// What a transaction takes, on average over the latest.
-    commit: Duration,
-    /// Who handed in the latest job, and when.
-    latest: Option<(Option<task::Id>, Instant)>,
-}
-
-impl Pace {
-    /// The longest commit that is done inline: about as long as an executor's thread may be held between two awaits.
-    const LONGEST_INLINE: Duration = Duration::from_micros(500);
-    /// A writer that comes so long after another is no competitor of it.
-    const APART: Duration = Duration::from_millis(5);
-
-    fn new() -> Self {
-        // Until it is known better, commits are long.
-        Self { commit: Self::LONGEST_INLINE * 2, latest: None }
-    }
-
-    fn allows_inline(&mut self) -> bool {
-        let now = Instant::now();
-        let caller = task::try_id();
-        let latest = self.latest.replace((caller, now));
-        let is_alone =
-            latest.is_none_or(|(before, at)| before == caller || now.duration_since(at) > Self::APART);
-        is_alone && self.commit <= Self::LONGEST_INLINE
-    }
-
-    fn committed(&mut self, took: Duration) {
-        self.commit = (self.commit * 7 + took) / 8;
     }
 }
 

@@ -329,3 +329,32 @@ async fn a_sweep_that_fails_half_way_says_what_it_removed_and_removes_nothing_in
     let error = store.sweep(1000).await.unwrap_err();
     assert_eq!((error.effect, count()), (Effect::NotApplied, 300 - 256));
 }
+
+#[tokio::test]
+async fn a_clock_that_panics_in_the_background_ends_no_upkeep() {
+    let place = Place::new();
+    let panics = Arc::new(AtomicU32::new(3));
+    let ahead = Arc::new(AtomicU32::new(0));
+    let clock = Clock::from_fn({
+        let (panics, ahead) = (Arc::clone(&panics), Arc::clone(&ahead));
+        move || {
+            if std::thread::current().name() == Some("idem-sqlite-keeper") {
+                let left = panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+                assert!(left.is_err(), "the clock's own words");
+            }
+            SystemTime::now() + DAY * ahead.load(Relaxed)
+        }
+    });
+    let options = Options::new().clock(clock).upkeep_interval(Duration::ZERO);
+    let store = place.open_with(options).await.unwrap();
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    released(&store, &key("a"), owner).await;
+    ahead.store(2, Relaxed);
+    let reader = place.connection();
+    let count =
+        || reader.query_row("SELECT count(*) FROM idem_record", [], |row| row.get::<_, i32>(0)).unwrap();
+    while count() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(panics.load(Relaxed), 0);
+}

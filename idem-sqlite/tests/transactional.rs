@@ -564,3 +564,67 @@ async fn a_retention_of_zero_is_refused_before_the_step_runs() {
     assert_eq!(error.kind, StoreErrorKind::Misconfigured);
     assert_eq!(entries(&place), [""; 0]);
 }
+
+/// Whoever shares a transaction with a step that undoes it has done nothing wrong, and is to send its own again.
+#[tokio::test]
+async fn a_step_that_shared_its_transaction_with_one_that_undid_it_is_told_so_and_may_be_sent_again() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let (guilty, _, _) = reserved(&store, &key("guilty")).await;
+    let (innocent, _, _) = reserved(&store, &key("innocent")).await;
+    let innocently = |store: SqliteStore| async move {
+        let step = |connection: &Connection| note(connection, "innocent");
+        store.complete_with(&key("innocent"), innocent, DAY, step).await
+    };
+    // The lock gathers all of them in one group, or two.
+    let lock = place.connection();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let leading = tokio::spawn(noted(store.clone(), "leader".to_owned()));
+    tokio::task::yield_now().await;
+    let sharing = tokio::spawn(innocently(store.clone()));
+    tokio::task::yield_now().await;
+    let undoing = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let step = |connection: &Connection| {
+                connection.execute_batch("CREATE TABLE one (id INTEGER PRIMARY KEY)")?;
+                connection.execute_batch("INSERT OR ROLLBACK INTO one VALUES (1), (1)")?;
+                note(connection, "never")
+            };
+            store.complete_with(&key("guilty"), guilty, DAY, step).await
+        }
+    });
+    tokio::task::yield_now().await;
+    lock.execute_batch("COMMIT").unwrap();
+    leading.await.unwrap();
+    assert!(matches!(undoing.await.unwrap(), Ok(Transacted::RolledBack(_))));
+    let done = match sharing.await.unwrap() {
+        Err(error) => {
+            assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+            assert!(std::error::Error::source(&error).unwrap().to_string().contains("run it again"));
+            innocently(store).await.unwrap()
+        }
+        Ok(done) => done,
+    };
+    assert_eq!(done, Transacted::Completed(1));
+    let mut found = entries(&place);
+    found.sort();
+    assert_eq!(found, ["innocent", "leader"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_its_own_store_is_refused_and_hangs_nobody() {
+    let place = Place::new();
+    let store = with_ledger(&place).await;
+    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let (inner, runtime) = (store.clone(), tokio::runtime::Handle::current());
+    let step = move |connection: &Connection| {
+        let error = runtime.block_on(inner.release(&key("b"), OwnerToken::random())).unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+        // Looking is no writing.
+        assert!(runtime.block_on(inner.get(&key("a"))).unwrap().is_some());
+        note(connection, "a")
+    };
+    let done = store.complete_with(&key("a"), owner, DAY, step).await.unwrap();
+    assert_eq!(done, Transacted::Completed(1));
+}
