@@ -105,7 +105,7 @@ fn line_and_times(record: &str) -> Option<(usize, u64)> {
 }
 
 /// Where a file's tests begin; they stand last in every file of this workspace.
-fn first_test_line(source: &str) -> usize {
+pub(crate) fn first_test_line(source: &str) -> usize {
     let tests = source.lines().zip(source.lines().skip(1)).position(|(line, next)| {
         line.starts_with("#[cfg(") && line.contains("test") && next.starts_with("mod ") && next.ends_with('{')
     });

@@ -42,7 +42,10 @@ enum Task {
     Coverage,
     /// Changes idem-core's logic in small ways and lists what no test notices; writes results/mutants.md
     Mutants {
-        /// Further arguments of cargo-mutants, for example `--shard 1/8`
+        /// Leaves out what an earlier run has caught, also one that was interrupted
+        #[arg(long)]
+        resume: bool,
+        /// Further arguments of cargo-mutants, for example `--file idem-core/src/lane.rs`
         #[arg(last = true)]
         arguments: Vec<String>,
     },
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
     let done = Metadata::read().and_then(|workspace| match task {
         Task::Test => test::run_every_step(&workspace),
         Task::Coverage => coverage::run_and_judge(&workspace),
-        Task::Mutants { arguments } => mutants::run(&workspace, &arguments),
+        Task::Mutants { resume, arguments } => mutants::run(&workspace, resume, &arguments),
         Task::Miri => miri::run_tests(&workspace),
         Task::Asan => asan::run_tests(&workspace),
         Task::Soak { times } => soak::run_repeatedly(&workspace, times),

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Why a task stopped.
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// A sentence for the person who ran it.
     Because(String),
