@@ -109,8 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_response_is_empty_and_so_is_one_that_was_not_kept() {
+    fn an_empty_response_is_empty_and_so_is_one_that_was_not_kept_and_no_other() {
         assert!(Answer::NotKept.is_empty() && Answer::Response(Response::bytes("")).is_empty());
-        assert_eq!(Answer::Response(Response::bytes("four")).len(), 4);
+        let four = Answer::Response(Response::bytes("four"));
+        assert_eq!((four.len(), four.is_empty()), (4, false));
     }
 }

@@ -185,22 +185,28 @@ impl fmt::Display for Operation {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn every_kind_says_what_failed_whether_it_took_effect_and_what_to_do() {
+    fn every_kind_says_what_failed_whether_it_took_effect_and_what_to_do_about_that_kind() {
         use StoreErrorKind::{
             Corrupt, Full, Incompatible, Internal, Misconfigured, Timeout, TooLarge, Unavailable,
         };
+        let mut advices = HashSet::new();
         for kind in [Unavailable, Timeout, Full, Corrupt, Incompatible, TooLarge, Misconfigured, Internal] {
             let said = StoreError::new(kind, Effect::NotApplied, Operation::Reserve).to_string();
             assert!(said.starts_with("reserve: the "), "{said}");
             let (_, advice) = said.split_once("it had no effect: ").unwrap();
             assert!(!advice.is_empty());
+            advices.insert(advice.to_owned());
 
             let said = StoreError::new(kind, Effect::Unknown, Operation::Reserve).to_string();
             assert!(said.ends_with("send it again with the same token"), "{said}");
         }
+        // Two of the eight ask for the same: that the store can be reached again.
+        assert_eq!(advices.len(), 7);
     }
 
     #[test]

@@ -169,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_is_the_hash_of_the_keys_bytes_in_each_of_its_forms() {
+        let key = Key::new("scope", "name").unwrap();
+        let (digest, hash) = (key.digest(), blake3::hash(key.as_bytes()));
+        assert_eq!(digest.as_bytes(), hash.as_bytes());
+        assert_eq!(digest.to_hex(), hash.to_hex().as_str());
+        assert_eq!(digest.to_string(), digest.to_hex()[..16]);
+        assert_eq!(format!("{digest:?}"), format!("KeyDigest({digest})"));
+    }
+
+    #[test]
     fn debug_shows_the_digest_and_not_the_key() {
         let key = Key::new("tenant", "4242-4242-4242-4242").unwrap();
         let shown = format!("{key:?}");

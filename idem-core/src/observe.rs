@@ -149,3 +149,18 @@ fn count(name: &'static str) {
     #[cfg(not(feature = "metrics"))]
     let _ = name;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Effect, StoreErrorKind};
+
+    #[test]
+    fn an_error_is_told_with_all_of_its_sources() {
+        let of = |operation| StoreError::new(StoreErrorKind::Full, Effect::NotApplied, operation);
+        let inner = of(Operation::Sweep).with_source("disk I/O error 13");
+        let outer = of(Operation::Complete).with_source(inner.clone());
+        assert_eq!(Chain(&outer).to_string(), format!("{outer}: {inner}: disk I/O error 13"));
+        assert!(outer.to_string().starts_with("complete: the store is full"));
+    }
+}

@@ -226,6 +226,13 @@ mod tests {
     }
 
     #[test]
+    fn ten_years_and_a_day_have_the_seconds_that_they_should() {
+        assert_eq!(MAX_DURATION.as_secs(), 315_360_000);
+        let request = Reserve::new(OwnerToken::from_bytes([1; 16]), Fingerprint::of(["a"]), MAX_DURATION);
+        assert_eq!(request.record_ttl.as_secs(), 86_400);
+    }
+
+    #[test]
     fn durations_are_above_zero_and_at_most_ten_years() {
         let ok = Duration::from_secs(1);
         let too_long = MAX_DURATION + Duration::from_nanos(1);

@@ -88,6 +88,20 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_is_used_to_its_end_before_it_is_filled_again() {
+        // A thread of its own has a buffer of its own, from which nobody has drawn.
+        let used = std::thread::spawn(|| {
+            (0..=TOKENS)
+                .map(|_| {
+                    token();
+                    BUFFER.with_borrow(|buffer| buffer.used / TOKEN_BYTES)
+                })
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(used.join().unwrap(), (1..=TOKENS).chain([1]).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn bytes_are_wiped_from_the_buffer_as_they_are_handed_out() {
         let token = token();
         BUFFER.with_borrow(|buffer| {

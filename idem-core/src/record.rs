@@ -258,8 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_is_written_as_its_number() {
+    fn a_fence_is_written_as_its_number_and_read_back_as_itself() {
         assert_eq!(FencingToken::MAX.to_string(), "9007199254740991");
+        let json = serde_json::to_string(&FencingToken::MAX).unwrap();
+        assert_eq!(json, "9007199254740991");
+        assert_eq!(serde_json::from_str::<FencingToken>(&json).unwrap(), FencingToken::MAX);
     }
 
     #[test]
