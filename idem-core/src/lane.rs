@@ -284,9 +284,12 @@ mod tests {
         lane.insert(1, run(), now + second * 20);
         assert!(was_woken(&lane));
         assert_eq!(lane.sleep(1), Some(now + second * 20));
-        lane.insert(2, run(), now + second * 30);
-        assert!(!was_woken(&lane));
-        lane.insert(3, run(), now + second * 10);
+        // What is due at that very instant is not due before it.
+        for (serial, delay) in [(2, second * 30), (3, second * 20)] {
+            lane.insert(serial, run(), now + delay);
+            assert!(!was_woken(&lane));
+        }
+        lane.insert(4, run(), now + second * 10);
         assert!(was_woken(&lane));
         assert_eq!(lane.sleep(1), Some(now + second * 10));
     }

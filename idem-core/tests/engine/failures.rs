@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use idem_core::{
-    Attempt, Completion, Effect, Engine, ExecuteError, FencingToken, Operation, Outcome, ReservationStore,
-    Response, StoreErrorKind, StoreFailurePolicy,
+    Attempt, Completion, Effect, Engine, ExecuteError, FencingToken, Fingerprint, Operation, Outcome,
+    OwnerToken, ReservationStore, Reserve, Response, StoreErrorKind, StoreFailurePolicy,
 };
 use tokio::time::{Instant, sleep};
 
@@ -199,6 +199,24 @@ async fn a_zombie_whose_successor_still_runs_has_lost_its_lease() {
     let other = store.clone();
     let handler = async |_| {
         other.steal(&key());
+        Ok::<u32, String>(1)
+    };
+    let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();
+    assert!(matches!(outcome, Outcome::LeaseLost(1)), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zombie_whose_key_went_to_another_payload_has_lost_its_lease_and_sees_no_bytes() {
+    let store = TestStore::new();
+    let other = store.clone();
+    let handler = async |_| {
+        let thief = other.steal(&key());
+        let _ = other.release(&key(), thief).await.unwrap();
+        let next = OwnerToken::random();
+        let request = Reserve::new(next, Fingerprint::of(["another payload"]), LEASE);
+        let _ = other.reserve(&key(), request).await.unwrap();
+        let response = Response { format: idem_core::Codec::Json.format(0), body: "99".into() };
+        let _ = other.complete(&key(), next, Completion::new(response, LEASE)).await.unwrap();
         Ok::<u32, String>(1)
     };
     let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();

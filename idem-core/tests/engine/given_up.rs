@@ -28,6 +28,17 @@ async fn a_lost_reply_in_an_outage_is_an_unknown_effect_and_the_key_is_free_once
     assert!(matches!(attempt_number(&engine).await, Outcome::Executed(1)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_is_known_to_have_had_no_effect_leaves_nothing_to_release() {
+    let store = TestStore::new();
+    store.fail_all(Operation::Reserve, UNAVAILABLE);
+    let error = engine(&store).reserve(&key(), &fingerprint()).await.unwrap_err();
+    assert_eq!(error.effect, Effect::NotApplied);
+    // Long enough for whatever would be done in the background.
+    sleep(LEASE).await;
+    assert_eq!(store.calls(Operation::Release), 0);
+}
+
 #[test]
 fn a_reservation_that_is_dropped_outside_of_its_runtime_is_released_within_it() {
     let runtime =

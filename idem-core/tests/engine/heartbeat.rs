@@ -284,6 +284,23 @@ async fn a_part_of_the_store_that_hangs_does_not_cost_the_rest_its_leases() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_than_64_renewals_that_failed_before_are_under_way_at_once() {
+    let store = TestStore::new();
+    store.fail_all(Operation::Renew, Fault::Refused(StoreErrorKind::Unavailable));
+    let engine = engine(&store);
+    let mut held = Vec::new();
+    for i in 0..200 {
+        held.push(granted(&engine, &Key::new("scope", i.to_string()).unwrap()).await);
+    }
+    sleep(LEASE / 3 + Duration::from_secs(1)).await;
+    assert_eq!(store.calls(Operation::Renew), 200);
+    // All have failed. Those that are tried again stay under way, so that they can be counted.
+    store.fail_all(Operation::Renew, Fault::Stuck);
+    sleep(LEASE / 12).await;
+    assert_eq!(store.under_way(Operation::Renew), 64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_panics_is_tried_again_too() {
     let store = TestStore::new();
     store.fail_next(Operation::Renew, Fault::Panic);

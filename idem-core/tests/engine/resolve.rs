@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use idem_core::{
-    Admission, CompleteOutcome, Completion, Effect, Engine, ExpiredLeasePolicy, Operation, ReservationStore,
-    Resolution, ResolveOutcome, Response, StoreErrorKind,
+    Admission, CompleteOutcome, Completion, Effect, Engine, ExpiredLeasePolicy, Operation, Outcome,
+    ReservationStore, Resolution, ResolveOutcome, Response, StoreErrorKind,
 };
 use tokio::time::{advance, sleep, timeout};
 
-use crate::support::{Fault, LEASE, TestStore, engine_with, fingerprint, granted, key};
+use crate::support::{
+    Fault, LEASE, TestStore, attempt_number, engine_with, fingerprint, granted, key, until_called,
+};
 
 fn refusing(store: &TestStore) -> Engine {
     engine_with(store, |settings| settings.expired_lease(ExpiredLeasePolicy::Refuse))
@@ -45,14 +47,32 @@ async fn an_expired_key_can_be_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_owner_is_left_alone() {
+async fn a_live_owner_is_left_alone_and_only_looked_at() {
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
     advance(Duration::from_secs(20)).await;
     let outcome = refusing(&store).resolve(&key(), done()).await.unwrap();
     assert_eq!(outcome, ResolveOutcome::StillRunning { lease_left: Duration::from_secs(40) });
+    // One reservation is the owner's; the operator made none.
+    assert_eq!((store.calls(Operation::Get), store.calls(Operation::Reserve)), (1, 1));
     let own = store.complete(&key(), owner, Completion::new(Response::bytes("own"), LEASE)).await.unwrap();
     assert_eq!(own, CompleteOutcome::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_frees_its_key_just_before_the_operator_has_it_is_not_overruled() {
+    let store = TestStore::new();
+    let engine = refusing(&store);
+    let owner = store.reserved_elsewhere(&key()).await;
+    advance(LEASE).await;
+    store.fail_next(Operation::Reserve, Fault::Slow(Duration::from_secs(1)));
+    let operator = engine.clone();
+    let resolving = tokio::spawn(async move { operator.resolve(&key(), done()).await });
+    until_called(&store, Operation::Reserve, 2).await;
+    let _ = store.release(&key(), owner).await.unwrap();
+    assert_eq!(resolving.await.unwrap().unwrap(), ResolveOutcome::Lost);
+    // The owner has said that nothing happened, so the request runs, and as a first attempt.
+    assert!(matches!(attempt_number(&engine).await, Outcome::Executed(1)));
 }
 
 #[tokio::test(start_paused = true)]

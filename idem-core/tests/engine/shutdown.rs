@@ -193,6 +193,19 @@ async fn an_abandon_whose_reply_was_lost_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_than_128_abandons_are_under_way_at_once() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let mut held = Vec::new();
+    for i in 0..1000 {
+        held.push(granted(&engine, &Key::new("scope", i.to_string()).unwrap()).await);
+    }
+    store.fail_all(Operation::Abandon, Fault::Slow(Duration::from_millis(10)));
+    let report = engine.shutdown(Duration::ZERO).await;
+    assert_eq!((report.abandoned, store.most_at_once(Operation::Abandon)), (1000, 128));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_holds_an_abandoned_reservation_has_lost_it_before_another_attempt_runs() {
     let store = TestStore::new();
     let engine = engine(&store);

@@ -115,7 +115,16 @@ impl TestStore {
 
     /// How many calls of this operation were under way at once at the most.
     pub(crate) fn most_at_once(&self, operation: Operation) -> usize {
-        self.inner.under_way.lock().unwrap().get(&operation).copied().unwrap_or_default().most
+        self.at_once(operation).most
+    }
+
+    /// How many calls of this operation are under way.
+    pub(crate) fn under_way(&self, operation: Operation) -> usize {
+        self.at_once(operation).now
+    }
+
+    fn at_once(&self, operation: Operation) -> AtOnce {
+        self.inner.under_way.lock().unwrap().get(&operation).copied().unwrap_or_default()
     }
 
     /// Another owner takes the key over, as another process would after a lease that ended there.

@@ -58,6 +58,24 @@ async fn a_burst_with_another_payload_is_refused_by_few_reservations() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_burst_that_comes_while_the_store_is_asked_is_refused_by_few_reservations() {
+    let store = TestStore::new();
+    store.reserved_elsewhere(&key()).await;
+    store.fail_all(Operation::Reserve, Fault::Slow(Duration::from_millis(10)));
+    let engine = waiting_engine(&store, AT_MOST);
+    let runs = Arc::default();
+    let other = Fingerprint::of(["another payload"]);
+    let mut calls = call_as(other, &engine, 1, &runs);
+    sleep(Duration::from_millis(5)).await;
+    // Too late for the refusal that is under way; they board again, and together.
+    calls.extend(call_as(other, &engine, 100, &runs));
+    for outcome in outcomes(calls).await {
+        assert!(matches!(outcome, Outcome::FingerprintMismatch), "{outcome:?}");
+    }
+    assert!(store.calls(Operation::Reserve) < 20, "{} reservations", store.calls(Operation::Reserve));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_burst_after_an_expired_lease_is_refused_by_few_reservations() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
