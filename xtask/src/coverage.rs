@@ -106,10 +106,15 @@ fn line_and_times(record: &str) -> Option<(usize, u64)> {
 
 /// Where a file's tests begin; they stand last in every file of this workspace.
 pub(crate) fn first_test_line(source: &str) -> usize {
-    let tests = source.lines().zip(source.lines().skip(1)).position(|(line, next)| {
-        line.starts_with("#[cfg(") && line.contains("test") && next.starts_with("mod ") && next.ends_with('{')
-    });
-    tests.map_or(usize::MAX, |index| index + 1)
+    let lines: Vec<_> = source.lines().collect();
+    let is_test_module = |&index: &usize| {
+        // Other attributes may stand between the condition and the module.
+        let opened = lines[index..].iter().find(|line| !line.starts_with("#["));
+        lines[index].starts_with("#[cfg(")
+            && lines[index].contains("test")
+            && opened.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
+    };
+    (0..lines.len()).find(is_test_module).map_or(usize::MAX, |index| index + 1)
 }
 
 fn table(files: &BTreeMap<String, Lines>) -> String {
@@ -192,5 +197,6 @@ mod tests {
         assert_eq!(first_test_line("fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n"), 3);
         assert_eq!(first_test_line("#[cfg(test)]\nmod oracle;\nfn a() {}\n"), usize::MAX);
         assert_eq!(first_test_line("#[cfg(all(test, not(shuttle)))]\nmod tests {\n"), 1);
+        assert_eq!(first_test_line("fn a() {}\n#[cfg(test)]\n#[cfg(not(shuttle))]\nmod tests {\n"), 2);
     }
 }
