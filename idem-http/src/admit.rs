@@ -124,13 +124,13 @@ impl Reserving {
             query.as_bytes(),
             &body.bytes,
         ]);
-        let (engine, name, sent) = match named.name {
-            Name::Key(key) => (config.engine.clone(), key.as_str().to_owned(), Some(key)),
-            Name::Itself(engine) => (engine, hex(fingerprint.as_bytes()), None),
+        let (key, engine, sent) = match named.name {
+            Name::Key(key) => (Key::new(named.scope, key.as_str()), config.engine.clone(), Some(key)),
+            Name::Itself(engine) => (Key::new(named.scope, hex(fingerprint.as_bytes())), engine, None),
         };
         // The scope is 64 digits; the name is either 64 digits or a key, which was found to have 1 to 255 bytes.
         #[allow(clippy::expect_used, reason = "proved above")]
-        let key = Key::new(named.scope, name).expect("a scope and a name of 1 to 255 bytes");
+        let key = key.expect("a scope and a name of 1 to 255 bytes");
         Self { engine, key, fingerprint, sent }
     }
 

@@ -182,8 +182,8 @@ impl Policy {
     fn pause(&self, attempt: u32) -> Duration {
         let doubled = self.first_pause.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
         let half = doubled.min(self.pause_at_most) / 2;
-        // The first byte of such a UUID is random.
-        half + half * u32::from(Uuid::new_v4().as_bytes()[0]) / 255
+        // The first byte of a UUID of version 4 is random.
+        half + half.mul_f64(f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0)
     }
 }
 

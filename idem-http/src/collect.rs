@@ -1,5 +1,6 @@
 //! Reading bodies to their end, up to a limit.
 
+use std::error::Error;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
@@ -42,9 +43,7 @@ where
         match read.on(body.as_mut()).await {
             Ok(true) => return Ok(read.collected()),
             Ok(false) => {}
-            // A limit inside of the body, a `tower_http` one say, has the same meaning as ours.
-            Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(Unread::TooLarge),
-            Err(_) => return Err(Unread::Broken),
+            Err(error) => return Err(if is_limit(&*error) { Unread::TooLarge } else { Unread::Broken }),
         }
     }
     drop(read);
@@ -52,6 +51,18 @@ where
         drain(body.as_mut()).await;
     }
     Err(Unread::TooLarge)
+}
+
+/// Whether a limit further out was exceeded (`tower_http` has one), which means the same as ours.
+fn is_limit(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Reads a response's body.

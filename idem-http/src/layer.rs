@@ -68,7 +68,8 @@ impl IdempotencyLayer {
     }
 
     /// Refuses new requests with 503, waits for the handlers that run until `deadline` has passed, and abandons what
-    /// remains: [`Engine::shutdown`] of the layer's engine, and of that of its fingerprint branch.
+    /// remains: [`Engine::shutdown`] of the layer's engine, and of that of its fingerprint branch. Handlers that run
+    /// without protection, since the store is down and the engine fails open, are not waited for.
     pub async fn shutdown(&self, deadline: Duration) -> Shutdown {
         match &self.config.without_key {
             WithoutKey::Fingerprint(engine) => {
@@ -209,6 +210,9 @@ impl<S> LayerBuilder<S> {
 
     /// Decides whether a stored response may be given to a request whose handler does not run. It sees the request, and
     /// the stored head. Default: it may.
+    ///
+    /// Who was let in, ran, and lost the key to another run of the same request is given that one's answer without being
+    /// asked about.
     pub fn veto_replay(
         mut self,
         veto: impl Fn(&Parts, &http::Response<()>) -> Replay + Send + Sync + 'static,

@@ -26,6 +26,7 @@ use crate::stored::Stored;
 /// - It can be taken once. Who takes it settles it; dropped, it is *abandoned*.
 /// - After the handler, the layer answers from what the store has committed, whatever the handler returned. If nothing
 ///   was, an error of the handler's goes to its client as it is, and a success becomes a 500: it did not happen.
+/// - Complete it with what the [`Recorder`] makes: the layer can read nothing else.
 /// - A transaction that is rolled back releases the key (the backend does that), and the next request runs at once.
 ///
 /// With the feature `axum` it is an extractor; otherwise [`take`](Self::take) it. With SQLite:

@@ -29,7 +29,7 @@ pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
         run(&mut cargo("test --doc --workspace --all-features".split(' ')))
     })?;
     step("every interleaving (shuttle)", || run(&mut shuttle(workspace)))?;
-    step("the race of the README", race)?;
+    step("the races of the README", race)?;
     eprintln!("\n==> tests");
     finish_with(every_test().arg("--no-fail-fast"))
 }
@@ -53,8 +53,11 @@ fn shuttle(workspace: &Metadata) -> Command {
     models
 }
 
-/// A short run of the race, with idem and without: the example has to pass, and has to be able to fail.
+/// Short runs of the races: over HTTP, and between two processes with idem and without. The latter has to pass, and has
+/// to be able to fail.
 fn race() -> Result {
+    run(&mut cargo("run --quiet --package provision -- race --keys 20 --duplicates 32".split(' ')))?;
+
     let example =
         || cargo("run --quiet --package idem-sqlite --example race -- --keys 20 --callers 8".split(' '));
     run(&mut example())?;
