@@ -5,7 +5,6 @@
 //! trace.
 //! INV-2: nobody is answered from a record before the scope is known and the fingerprint has matched.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::EXPECT;
@@ -13,6 +12,7 @@ use http::request::Parts;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use idem_core::{Admission, Engine, Fingerprint, Key, StoreError};
+use tokio::task::JoinHandle;
 use tower_service::Service;
 
 use crate::answer::Own;
@@ -48,7 +48,7 @@ where
         Ok(named) => named,
         Err(own) => {
             if may_drain {
-                collect::drain(pin!(body)).await;
+                collect::drain(Box::pin(body)).await;
             }
             return Ok(own.map(ResponseBody::full));
         }
@@ -59,17 +59,15 @@ where
     };
 
     let request = Reserving::of(&config, named, &parts, &body);
-    match request.engine.reserve(&request.key, &request.fingerprint).await {
-        Ok(Admission::Granted(reservation)) => {
-            let slot = Slot::holding(reservation);
-            Ok(request.run(&config, slot, service, parts, body).await?)
-        }
-        Ok(Admission::Unprotected(attempt)) => {
-            let slot = Slot::unprotected(attempt);
-            Ok(request.run(&config, slot, service, parts, body).await?)
-        }
-        other => Ok(config.refused(&request.key, &parts, other).map(ResponseBody::read)),
-    }
+    let slot = match request.engine.reserve(&request.key, &request.fingerprint).await {
+        Ok(Admission::Granted(reservation)) => Slot::holding(reservation),
+        Ok(Admission::Unprotected(attempt)) => Slot::unprotected(attempt),
+        other => return Ok(config.refused(&request.key, &parts, other).map(ResponseBody::read)),
+    };
+    // Between the grant and the start nothing is awaited, so that nobody can be cancelled there.
+    let task = request.start(&config, slot, service, parts, body);
+    // Its panics are caught inside; what remains is a runtime that is shut down.
+    task.await.unwrap_or_else(|_| Ok(config.own(&config.dialect.handler_failed).map(ResponseBody::read)))
 }
 
 /// What a request is called.
@@ -134,15 +132,15 @@ impl Reserving {
         Self { engine, key, fingerprint, sent }
     }
 
-    /// Runs the handler in a task of its own, which the end of this one does not end.
-    async fn run<S, B, R>(
+    /// Starts the handler in a task of its own, which the end of this one does not end.
+    fn start<S, B, R>(
         self,
         config: &Arc<Config>,
         slot: Slot,
         service: S,
         mut parts: Parts,
         body: Collected,
-    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    ) -> JoinHandle<Result<Response<ResponseBody<R>>, S::Error>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send + 'static,
@@ -162,7 +160,7 @@ impl Reserving {
             key: self.key,
             fingerprint: self.fingerprint,
         };
-        run.detached(slot, service, request).await
+        run.start(slot, service, request)
     }
 }
 

@@ -48,7 +48,7 @@ where
     }
     drop(read);
     if may_drain {
-        drain(body.as_mut()).await;
+        Box::pin(drain(body.as_mut())).await;
     }
     Err(Unread::TooLarge)
 }
@@ -83,7 +83,7 @@ where
 }
 
 /// Reads a bounded amount of a body that nobody wants, so that its client comes to read the answer.
-pub(crate) async fn drain<B: Body>(mut body: Pin<&mut B>) {
+pub(crate) async fn drain<B: Body + Unpin>(mut body: B) {
     let mut left = DRAIN_BYTES;
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {

@@ -19,6 +19,7 @@ use idem_core::{
     AbandonOutcome, Answer, Engine, Fingerprint, Finished, Key, RecordView, ReleaseOutcome, Reservation,
     StateView,
 };
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_service::Service;
 use tracing::Instrument;
@@ -56,13 +57,15 @@ enum Weighed<R> {
 }
 
 impl Run {
-    /// Runs the handler in a task of its own. Dropping this future changes nothing about that.
-    pub(crate) async fn detached<S, B, R>(
+    /// Starts the handler in a task of its own. Dropping the handle changes nothing about that.
+    ///
+    /// Not an `async fn`: its caller would carry the whole run about with it, and copy it once more.
+    pub(crate) fn start<S, B, R>(
         self,
         slot: Slot,
         service: S,
         request: Request<RequestBody<B>>,
-    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    ) -> JoinHandle<Result<Response<ResponseBody<R>>, S::Error>>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send + 'static,
@@ -70,13 +73,11 @@ impl Run {
         B: Body + Send + 'static,
         R: Body<Error: Into<BoxError>> + Send + 'static,
     {
-        let config = Arc::clone(&self.config);
         let span = observe::run(&self.key, slot.attempt().number);
-        let task = tokio::spawn(self.run(slot, service, request).instrument(span));
-        // Its panics are caught inside; what remains is a runtime that is shut down.
-        task.await.unwrap_or_else(|_| Ok(config.own(&config.dialect.handler_failed).map(ResponseBody::read)))
+        tokio::spawn(self.run(slot, service, request).instrument(span))
     }
 
+    /// The rarer ends are boxed, so that the run is not as large as the sum of them.
     async fn run<S, B, R>(
         self,
         slot: Slot,
@@ -95,12 +96,12 @@ impl Run {
         let reservation = match slot.take() {
             Held::Reservation(reservation) => reservation,
             Held::Unprotected => return self.unguarded(ended),
-            Held::Taken => return self.after_step(&slot, ended).await,
+            Held::Taken => return Box::pin(self.after_step(&slot, ended)).await,
         };
         match ended {
             Ok(Ok(response)) => Ok(self.settle(reservation, response).await),
-            Ok(Err(error)) => self.abandon(reservation).await.ok_or(error),
-            Err(_) => Ok(self.abandon(reservation).await.unwrap_or_else(|| self.failed())),
+            Ok(Err(error)) => Box::pin(self.abandon(reservation)).await.ok_or(error),
+            Err(_) => Ok(Box::pin(self.abandon(reservation)).await.unwrap_or_else(|| self.failed())),
         }
     }
 
@@ -113,7 +114,7 @@ impl Run {
         // Inside of the same net as the handler: a hook and a body are the user's code too.
         let Ok(weighed) = caught(self.weigh(&head, body)).await else {
             observe::panicked(&self.key);
-            return self.abandon(reservation).await.unwrap_or_else(|| self.failed());
+            return Box::pin(self.abandon(reservation)).await.unwrap_or_else(|| self.failed());
         };
         match weighed {
             Weighed::Kept(body) => {
@@ -126,17 +127,16 @@ impl Run {
                 self.finish(reservation, Answer::NotKept, Response::from_parts(head, body)).await
             }
             Weighed::Released(body) => {
-                let lost = matches!(reservation.release().await, Ok(ReleaseOutcome::Lost));
-                let accepted = if lost { Some(self.of_another().await) } else { None };
-                accepted.unwrap_or_else(|| Response::from_parts(head, ResponseBody::passed(body)))
+                let own = || Response::from_parts(head, ResponseBody::passed(body));
+                Box::pin(self.release(reservation)).await.unwrap_or_else(own)
             }
             Weighed::Abandoned(body) => {
                 let own = || Response::from_parts(head, ResponseBody::passed(body));
-                self.abandon(reservation).await.unwrap_or_else(own)
+                Box::pin(self.abandon(reservation)).await.unwrap_or_else(own)
             }
             Weighed::Broken(error) => {
                 observe::response_broken(&self.key, &error);
-                self.abandon(reservation).await.unwrap_or_else(|| self.failed())
+                Box::pin(self.abandon(reservation)).await.unwrap_or_else(|| self.failed())
             }
         }
     }
@@ -172,6 +172,18 @@ impl Run {
             Finished::Accepted | Finished::Unrecorded(_) => own,
             Finished::Superseded(answer) => self.config.accepted(&self.key, &answer).map(ResponseBody::read),
             Finished::LeaseLost => self.in_progress(),
+        }
+    }
+
+    /// Releases the key. If it was another's by then, what that one says is the request's answer.
+    async fn release<R>(&self, reservation: Reservation) -> Option<Response<ResponseBody<R>>> {
+        match reservation.release().await {
+            Ok(ReleaseOutcome::Lost) => Some(self.of_another().await),
+            // What was not acknowledged goes on in the background.
+            Ok(
+                ReleaseOutcome::Released | ReleaseOutcome::AlreadyReleased | ReleaseOutcome::AlreadyCompleted,
+            )
+            | Err(_) => None,
         }
     }
 

@@ -111,3 +111,29 @@ impl<F, R, E> fmt::Debug for ResponseFuture<F, R, E> {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use idem_core::Engine;
+    use idem_memory::MemoryStore;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::IdempotencyLayer;
+
+    #[tokio::test]
+    async fn a_guarded_request_does_not_carry_its_run_about() {
+        let engine = Engine::builder(MemoryStore::new()).build().unwrap();
+        let layer = IdempotencyLayer::builder(engine).unscoped().build();
+        let handler = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::new())))
+        });
+        let service = tower::Layer::layer(&layer, handler);
+        let request = Request::new(Full::new(Bytes::new()));
+        let guarded = admit::guard(service.config, service.inner, request, Sent::Invalid);
+        // It is copied to where it is polled: twice this costs a replay as much as its lookup.
+        assert!(size_of_val(&guarded) <= 2048, "{} bytes", size_of_val(&guarded));
+    }
+}
