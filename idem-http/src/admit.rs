@@ -5,6 +5,7 @@
 //! trace.
 //! INV-2: nobody is answered from a record before the scope is known and the fingerprint has matched.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::EXPECT;
@@ -23,7 +24,7 @@ use crate::key::{IdempotencyKey, Sent};
 use crate::layer::{Config, Veto, WithoutKey};
 use crate::observe;
 use crate::run::Run;
-use crate::scope::{Branch, hex};
+use crate::scope::{Branch, Hex, hex};
 use crate::step::Slot;
 use crate::stored::Stored;
 
@@ -80,7 +81,7 @@ enum Name {
 struct Named {
     name: Name,
     /// The scope of the lookup key.
-    scope: String,
+    scope: Hex,
 }
 
 /// Finds out what a request is called, from its head alone.
@@ -98,8 +99,8 @@ fn name(config: &Config, parts: &Parts, sent: Sent) -> Result<Named, Box<Own>> {
         (Sent::Invalid, _) => return Err(Box::new(config.dialect.problem(&config.dialect.invalid, None))),
     };
     let operation = match &config.operation {
-        Some(operation) => operation(parts),
-        None => route(parts).unwrap_or_else(|| uri(parts).path().to_owned()),
+        Some(operation) => Cow::Owned(operation(parts)),
+        None => Cow::Borrowed(route(parts).unwrap_or_else(|| uri(parts).path())),
     };
     Ok(Named { name, scope: scope.of_key(&parts.method, &operation, branch) })
 }
@@ -218,9 +219,9 @@ fn uri(parts: &Parts) -> &Uri {
 }
 
 /// The route that the router has matched, if there is one and it has run before this layer.
-fn route(parts: &Parts) -> Option<String> {
+fn route(parts: &Parts) -> Option<&str> {
     #[cfg(feature = "axum")]
-    return parts.extensions.get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned());
+    return parts.extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str);
     #[cfg(not(feature = "axum"))]
     {
         let _ = parts;

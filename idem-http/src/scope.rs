@@ -46,7 +46,7 @@ impl Scope {
     /// The scope of the lookup key: 64 hexadecimal digits of the length-prefixed principal, method and operation.
     ///
     /// Requests without a key are in a scope of their own, so that no client's key can name one of them.
-    pub(crate) fn of_key(&self, method: &Method, operation: &str, branch: Branch) -> String {
+    pub(crate) fn of_key(&self, method: &Method, operation: &str, branch: Branch) -> Hex {
         let parts = [&self.principal, method.as_str().as_bytes(), operation.as_bytes()];
         let digest = match branch {
             Branch::Key => Fingerprint::of(parts),
@@ -89,13 +89,17 @@ impl ScopeError {
 /// The function that names a request's scope.
 pub(crate) type ScopeOf = dyn Fn(&Parts) -> Result<Scope, ScopeError> + Send + Sync;
 
-pub(crate) fn hex(bytes: &[u8; 32]) -> String {
+/// 32 bytes in hexadecimal digits.
+pub(crate) type Hex = [u8; 64];
+
+pub(crate) fn hex(bytes: &[u8; 32]) -> Hex {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
+    let mut hex = [0; 64];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    hex
 }
 
 #[cfg(test)]
@@ -117,7 +121,7 @@ mod tests {
             Scope::everybody().of_key(&Method::POST, "/db", Branch::Key),
         ];
         for (i, left) in distinct.iter().enumerate() {
-            assert_eq!(left.len(), 64);
+            assert!(left.iter().all(u8::is_ascii_hexdigit));
             assert!(distinct[i + 1..].iter().all(|right| left != right));
         }
     }
@@ -126,7 +130,7 @@ mod tests {
     fn the_scope_of_a_key_never_changes_between_releases() {
         // Stored keys outlive a deployment: this value is part of the storage format.
         let scope = Scope::principal("team-7").unwrap().of_key(&Method::POST, "/db", Branch::Key);
-        assert_eq!(scope, "3a727d632eee208c9ed5188410d4ca3fce0244fbdce41ba3863557f50203379d");
+        assert_eq!(scope, *b"3a727d632eee208c9ed5188410d4ca3fce0244fbdce41ba3863557f50203379d");
     }
 
     #[test]

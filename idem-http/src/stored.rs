@@ -82,11 +82,12 @@ impl Stored {
             trailers: self.trailers.as_ref().map(fields),
             body_bytes: self.body.len() as u64,
         };
-        let mut bytes = BytesMut::with_capacity(256 + self.body.len());
-        bytes.put_u8(VERSION_1);
         // Only a serializer that runs out of memory fails here: the head has no map and no sequence of unknown length.
         // An empty head would be `Damaged` to its readers, and still no reason to run again.
         let head = postcard::to_extend(&head, Vec::with_capacity(256)).unwrap_or_default();
+        // Exactly as long as it is: the store keeps what it is given.
+        let mut bytes = BytesMut::with_capacity(1 + head.len() + self.body.len());
+        bytes.put_u8(VERSION_1);
         bytes.put_slice(&head);
         bytes.put_slice(&self.body);
         idem_core::Response { format: FORMAT_V1, body: bytes.freeze() }

@@ -19,6 +19,7 @@ on_both_branches![
     nothing_is_reserved_while_a_body_is_on_its_way,
     a_body_that_breaks_off_reserves_nothing,
     a_body_over_the_limit_is_refused_and_reserves_nothing,
+    a_request_is_in_progress_until_its_response_is_whole,
     a_response_that_breaks_off_is_abandoned_and_the_retry_runs,
     a_response_shorter_than_its_content_length_is_not_an_answer,
 ];
@@ -81,6 +82,30 @@ async fn a_body_over_the_limit_is_refused_and_reserves_nothing(branch: Branch) {
     server.send_body(chunked).await.assert_problem(413, "request_body_too_large");
     assert_eq!((server.runs.count(), store.records()), (0, 0));
     server.send(keyed(branch, "a", "0123456789")).await.assert_first(201, "run 1: 0123456789");
+}
+
+async fn a_request_is_in_progress_until_its_response_is_whole(branch: Branch) {
+    let (sender, body) = Frames::new();
+    let (body, gate) = (Arc::new(std::sync::Mutex::new(Some(body))), crate::support::Gate::closed());
+    let passed = gate.clone();
+    let server = Server::start(layer().build(), move |_, _| {
+        let (body, gate) = (body.lock().unwrap().take().unwrap(), passed.clone());
+        async move {
+            gate.pass().await;
+            Response::new(Body::new(body))
+        }
+    })
+    .await;
+    gate.open();
+    let (first, ()) = tokio::join!(server.post(branch, "a"), async {
+        gate.somebody().await;
+        sender.send(data("begin ")).unwrap();
+        server.post(branch, "a").await.assert_problem(409, "idempotency_key_in_progress");
+        sender.send(data("end")).unwrap();
+        drop(sender);
+    });
+    first.assert_first(200, "begin end");
+    server.post(branch, "a").await.assert_replay(200, "begin end");
 }
 
 async fn a_response_that_breaks_off_is_abandoned_and_the_retry_runs(branch: Branch) {
