@@ -5,7 +5,6 @@
 //! `("a:b", "c")` and `("a", "b:c")` are different keys on every backend.
 
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -40,9 +39,14 @@ impl Key {
         let scope_len = checked_len("scope", scope)?;
         checked_len("name", name)?;
 
-        // Its length is known beforehand, so the bytes are written where they will stay.
-        let bytes = iter::once(scope_len).chain(scope.iter().copied()).chain(name.iter().copied());
-        Ok(Self { bytes: bytes.collect() })
+        // Put together where it costs no allocation, and copied once to where it will stay: an iterator that is collected
+        // would be written byte by byte.
+        let mut bytes = [0; 1 + 2 * MAX_PART_BYTES];
+        let (border, end) = (1 + scope.len(), 1 + scope.len() + name.len());
+        bytes[0] = scope_len;
+        bytes[1..border].copy_from_slice(scope);
+        bytes[border..end].copy_from_slice(name);
+        Ok(Self { bytes: Arc::from(&bytes[..end]) })
     }
 
     /// The scope, as it was given.
