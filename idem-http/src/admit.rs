@@ -32,7 +32,8 @@ use crate::stored::Stored;
 pub(crate) async fn guard<S, B, R>(
     config: Arc<Config>,
     service: S,
-    request: Request<B>,
+    parts: Parts,
+    body: B,
     sent: Sent,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
 where
@@ -42,7 +43,6 @@ where
     B: Body<Error: Into<BoxError>> + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let (parts, body) = request.into_parts();
     // A client that waits for "100 Continue" has not sent its body, and must not be asked for what nobody wants.
     let may_drain = !parts.headers.contains_key(EXPECT);
     let named = match name(&config, &parts, sent) {

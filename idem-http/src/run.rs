@@ -7,9 +7,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
@@ -19,6 +19,7 @@ use idem_core::{
     AbandonOutcome, Answer, Engine, Fingerprint, Finished, Key, RecordView, ReleaseOutcome, Reservation,
     StateView,
 };
+use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -63,7 +64,7 @@ impl Run {
     pub(crate) fn start<S, B, R>(
         self,
         slot: Slot,
-        service: S,
+        mut service: S,
         request: Request<RequestBody<B>>,
     ) -> JoinHandle<Result<Response<ResponseBody<R>>, S::Error>>
     where
@@ -74,22 +75,18 @@ impl Run {
         R: Body<Error: Into<BoxError>> + Send + 'static,
     {
         let span = observe::run(&self.key, slot.attempt().number);
-        tokio::spawn(self.run(slot, service, request).instrument(span))
+        // The call is inside, since a service may panic before it returns a future.
+        let handler = caught(async move { service.call(request).await });
+        tokio::spawn(self.run(slot, handler).instrument(span))
     }
 
     /// The rarer ends are boxed, so that the run is not as large as the sum of them.
-    async fn run<S, B, R>(
-        self,
-        slot: Slot,
-        mut service: S,
-        request: Request<RequestBody<B>>,
-    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    async fn run<F, R, E>(self, slot: Slot, handler: Caught<F>) -> Result<Response<ResponseBody<R>>, E>
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        F: Future<Output = Result<Response<R>, E>>,
         R: Body<Error: Into<BoxError>>,
     {
-        // The call is inside, since a service may panic before it returns a future.
-        let ended = caught(async move { service.call(request).await }).await;
+        let ended = handler.await;
         if ended.is_err() {
             observe::panicked(&self.key);
         }
@@ -284,15 +281,29 @@ fn is_short(head: &http::response::Parts, body: &Collected) -> bool {
 
 type Panic = Box<dyn Any + Send>;
 
-/// Runs a future to its end, and catches its panic.
-///
-/// Unwind safety is asserted because nothing that the future could have left half changed is looked at afterwards.
-async fn caught<O>(future: impl Future<Output = O>) -> Result<O, Panic> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
+pin_project! {
+    /// Runs a future to its end, and catches its panic.
+    ///
+    /// Unwind safety is asserted because nothing that the future could have left half changed is looked at afterwards.
+    struct Caught<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+fn caught<F: Future>(future: F) -> Caught<F> {
+    Caught { future }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, Panic>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
 }

@@ -56,7 +56,8 @@ where
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
                 let config = Arc::clone(&self.config);
-                let future: Guarded<R, S::Error> = Box::pin(admit::guard(config, ready, request, sent));
+                let (parts, body) = request.into_parts();
+                let future: Guarded<R, S::Error> = Box::pin(admit::guard(config, ready, parts, body, sent));
                 return ResponseFuture { kind: Kind::Guarded { future } };
             }
         }
@@ -131,8 +132,8 @@ mod tests {
             Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::new())))
         });
         let service = tower::Layer::layer(&layer, handler);
-        let request = Request::new(Full::new(Bytes::new()));
-        let guarded = admit::guard(service.config, service.inner, request, Sent::Invalid);
+        let (parts, body) = Request::new(Full::new(Bytes::new())).into_parts();
+        let guarded = admit::guard(service.config, service.inner, parts, body, Sent::Invalid);
         // It is copied to where it is polled: twice this costs a replay as much as its lookup.
         assert!(size_of_val(&guarded) <= 2048, "{} bytes", size_of_val(&guarded));
     }
