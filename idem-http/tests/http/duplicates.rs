@@ -19,6 +19,7 @@ on_both_branches![
     a_client_that_hangs_up_cancels_nothing_and_its_retry_is_a_replay,
     retry_after_is_the_rest_of_the_lease_up_to_the_cap,
     a_run_that_loses_its_lease_is_answered_with_what_was_accepted_and_never_with_its_own_body,
+    a_run_that_loses_its_lease_and_fails_is_answered_with_what_was_accepted_too,
     a_run_that_loses_its_lease_while_another_still_runs_is_told_409,
     an_expired_lease_that_may_not_be_taken_over_is_an_unknown_outcome,
     a_response_waits_for_its_completion,
@@ -174,31 +175,43 @@ struct TwoProcesses {
 }
 
 /// Its own engine abandons the key at a shutdown, and its handler runs on: so does a process that was paused.
-async fn two_processes() -> (TwoProcesses, idem_http::IdempotencyLayer) {
+async fn two_processes(loser: u16) -> (TwoProcesses, idem_http::IdempotencyLayer) {
     let store = store();
     let (gate, other_gate) = (Gate::closed(), Gate::closed());
     let (held, other_held) = (gate.clone(), other_gate.clone());
-    let handler = |name: &'static str, gate: Gate| {
+    let handler = |status, name: &'static str, gate: Gate| {
         move |_: usize, _: axum::extract::Request| {
             let gate = gate.clone();
             async move {
                 gate.pass().await;
-                text(201, name)
+                text(status, name)
             }
         }
     };
     let layer = layer_of(&Engine::builder(std::sync::Arc::clone(&store))).build();
-    let paused = Server::start(layer.clone(), handler("of the paused one", held)).await;
-    let other =
-        Server::start(layer_of(&Engine::builder(store)).build(), handler("of the other one", other_held))
-            .await;
+    let paused = Server::start(layer.clone(), handler(loser, "of the paused one", held)).await;
+    let other = Server::start(
+        layer_of(&Engine::builder(store)).build(),
+        handler(201, "of the other one", other_held),
+    )
+    .await;
     (TwoProcesses { paused, other, gate, other_gate }, layer)
 }
 
 async fn a_run_that_loses_its_lease_is_answered_with_what_was_accepted_and_never_with_its_own_body(
     branch: Branch,
 ) {
-    let (processes, layer) = two_processes().await;
+    loses_to_an_accepted_answer(branch, 201).await;
+}
+
+async fn a_run_that_loses_its_lease_and_fails_is_answered_with_what_was_accepted_too(branch: Branch) {
+    for status in [404, 500] {
+        loses_to_an_accepted_answer(branch, status).await;
+    }
+}
+
+async fn loses_to_an_accepted_answer(branch: Branch, status: u16) {
+    let (processes, layer) = two_processes(status).await;
     let (loser, ()) = tokio::join!(processes.paused.post(branch, "a"), async {
         processes.gate.somebody().await;
         let _ = layer.shutdown(Duration::ZERO).await;
@@ -210,7 +223,7 @@ async fn a_run_that_loses_its_lease_is_answered_with_what_was_accepted_and_never
 }
 
 async fn a_run_that_loses_its_lease_while_another_still_runs_is_told_409(branch: Branch) {
-    let (processes, layer) = two_processes().await;
+    let (processes, layer) = two_processes(201).await;
     let paused = async {
         let loser = processes.paused.post(branch, "a").await;
         processes.other_gate.open();
