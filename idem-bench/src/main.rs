@@ -1,7 +1,7 @@
 //! The benches of idem.
 //!
 //! ```text
-//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY|http:] [--quick] [--json FILE]
+//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY|http:] [--quick] [--runs N] [--json FILE]
 //! ```
 //!
 //! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
@@ -37,6 +37,9 @@ struct Args {
     /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
     #[arg(long)]
     quick: bool,
+    /// How often all of it is measured; a target counts as met by three.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    runs: u8,
     /// Also write the figures, with those of every run, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -53,7 +56,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
 
     let mut report = Report::new(&args.store, args.quick);
-    for run in 1..=if args.quick { 1 } else { 3 } {
+    for run in 1..=if args.quick { 1 } else { args.runs } {
         eprintln!("run {run}");
         report.add_run(match args.store.split_once(':') {
             Some(("memory", "")) => memory::run(&memory::Scale::new(args.quick))?,
