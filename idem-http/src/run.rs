@@ -219,11 +219,14 @@ impl Run {
                 });
             }
             Some(record) => {
-                let is_anothers = record.as_ref().is_some_and(|it| it.fence != slot.attempt().fence);
+                let own = slot.attempt();
+                let is_anothers = record.as_ref().is_some_and(|it| it.fence != own.fence);
+                // A key that was taken over has a further attempt; one that was released and reserved again has not.
+                let was_taken_over = record.as_ref().is_some_and(|it| it.attempt > own.number);
                 if record.is_some_and(|record| !is_anothers && !record.is_up_for_takeover()) {
                     self.abandon_dropped(slot).await;
                 }
-                if claims_success && is_anothers {
+                if was_taken_over || (claims_success && is_anothers) {
                     return Ok(self.in_progress());
                 }
                 if claims_success {

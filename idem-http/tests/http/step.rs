@@ -11,7 +11,7 @@ use idem_http::TransactionalStep;
 use idem_sqlite::{SqliteStore, Transacted};
 use tempfile::TempDir;
 
-use crate::support::{Branch, Runs, Server, layer_of, on_both_branches, request, text};
+use crate::support::{Branch, Gate, Runs, Server, layer_of, on_both_branches, request, text};
 
 on_both_branches![
     the_effect_and_the_answer_are_committed_together_and_replayed,
@@ -23,6 +23,8 @@ on_both_branches![
     a_step_that_is_not_taken_changes_nothing,
     an_answer_over_the_limit_is_committed_and_not_kept,
     a_run_that_lost_its_lease_commits_nothing,
+    while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whatever_its_handler_says,
+    after_a_roll_back_the_handlers_own_answer_is_sent_even_if_the_next_request_is_running,
 ];
 
 #[derive(Clone)]
@@ -229,6 +231,96 @@ async fn a_run_that_lost_its_lease_commits_nothing(branch: Branch) {
         .await;
     loser.send(request(branch, "a")).await.assert_replay(201, "order of run 2");
     assert_eq!(shop.orders(), 1);
+}
+
+async fn while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whatever_its_handler_says(
+    branch: Branch,
+) {
+    let shop = Shop::open().await;
+    for status in [200, 409, 503] {
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let server = shop
+            .serve(move |run, shop: Shop, step| {
+                let gate = held.clone();
+                async move {
+                    if run > 1 {
+                        gate.pass().await;
+                        let _ = shop.order(step, move || Ok(created(run))).await;
+                        return text(200, "");
+                    }
+                    let (reservation, recorder) = step.into_parts();
+                    shop.store_abandons(&reservation).await;
+                    gate.pass().await;
+                    let done = shop.store.complete_reservation(reservation, move |_| {
+                        Ok::<_, &str>(((), recorder.record(created(1))))
+                    });
+                    assert_eq!(done.await.unwrap(), Transacted::Lost);
+                    text(status, "what the loser says")
+                }
+            })
+            .await;
+        let name = status.to_string();
+        let loser = async {
+            let answer = server.post(branch, &name).await;
+            gate.let_one_go();
+            answer
+        };
+        let winner = async {
+            // The first one is held with a key that is up for takeover.
+            gate.somebody().await;
+            let (answer, ()) = tokio::join!(server.post(branch, &name), async {
+                gate.somebody().await;
+                gate.let_one_go();
+            });
+            answer
+        };
+        let (loser, winner) = tokio::join!(loser, winner);
+        loser.assert_problem(409, "idempotency_key_in_progress");
+        winner.assert_first(201, "order of run 2");
+    }
+}
+
+async fn after_a_roll_back_the_handlers_own_answer_is_sent_even_if_the_next_request_is_running(
+    branch: Branch,
+) {
+    let shop = Shop::open().await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let server = shop
+        .serve(move |run, shop: Shop, step| {
+            let gate = held.clone();
+            async move {
+                let response = move || if run == 1 { Err("sold out") } else { Ok(created(run)) };
+                if run > 1 {
+                    gate.pass().await;
+                }
+                match shop.order(step, response).await {
+                    Transacted::RolledBack(error) => {
+                        gate.pass().await;
+                        text(409, error)
+                    }
+                    _ => text(200, ""),
+                }
+            }
+        })
+        .await;
+    let first = async {
+        let answer = server.post(branch, "a").await;
+        gate.let_one_go();
+        answer
+    };
+    let second = async {
+        gate.somebody().await;
+        let (answer, ()) = tokio::join!(server.post(branch, "a"), async {
+            gate.somebody().await;
+            gate.let_one_go();
+        });
+        answer
+    };
+    let (first, second) = tokio::join!(first, second);
+    first.assert_first(409, "sold out");
+    second.assert_first(201, "order of run 2");
 }
 
 impl Shop {
