@@ -62,7 +62,7 @@ where
     let request = Reserving::of(&config, named, &parts, &body);
     let slot = match request.engine.reserve(&request.key, &request.fingerprint).await {
         Ok(Admission::Granted(reservation)) => Slot::holding(reservation),
-        Ok(Admission::Unprotected(attempt)) => Slot::unprotected(attempt),
+        Ok(Admission::Unprotected(attempt)) => Slot::unprotected(attempt, config.unprotected.begin()),
         other => return Ok(config.refused(&request.key, &parts, other).map(ResponseBody::read)),
     };
     // Between the grant and the start nothing is awaited, so that nobody can be cancelled there.

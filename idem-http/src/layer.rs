@@ -15,6 +15,7 @@ use crate::dialect::Dialect;
 use crate::pass::GUARDED;
 use crate::scope::{Scope, ScopeError, ScopeOf};
 use crate::service::Idempotency;
+use crate::unprotected::Unprotected;
 
 /// A tower layer: each request runs once, and its duplicates are given its answer.
 ///
@@ -62,6 +63,7 @@ impl IdempotencyLayer {
                 veto: None,
                 never_stored: Vec::new(),
                 dialect: Dialect::default(),
+                unprotected: Unprotected::default(),
             },
             scope: PhantomData,
         }
@@ -69,18 +71,21 @@ impl IdempotencyLayer {
 
     /// Refuses new requests with 503, waits for the handlers that run until `deadline` has passed, and abandons what
     /// remains: [`Engine::shutdown`] of the layer's engine, and of that of its fingerprint branch. Handlers that run
-    /// without protection, since the store is down and the engine fails open, are not waited for.
+    /// without protection are waited for as well; there is nothing of theirs to be abandoned.
     pub async fn shutdown(&self, deadline: Duration) -> Shutdown {
-        match &self.config.without_key {
-            WithoutKey::Fingerprint(engine) => {
-                let (keys, fingerprints) =
-                    tokio::join!(self.config.engine.shutdown(deadline), engine.shutdown(deadline));
-                Shutdown { keys, fingerprints: Some(fingerprints) }
+        let fingerprints = async {
+            match &self.config.without_key {
+                WithoutKey::Fingerprint(engine) => Some(engine.shutdown(deadline).await),
+                WithoutKey::PassBy | WithoutKey::Refused => None,
             }
-            WithoutKey::PassBy | WithoutKey::Refused => {
-                Shutdown { keys: self.config.engine.shutdown(deadline).await, fingerprints: None }
-            }
-        }
+        };
+        // The engines come first: once they are closed, nobody else begins to run without protection.
+        let (keys, fingerprints, unprotected) = tokio::join!(
+            self.config.engine.shutdown(deadline),
+            fingerprints,
+            self.config.unprotected.drained(deadline)
+        );
+        Shutdown { keys, fingerprints, unprotected }
     }
 }
 
@@ -107,6 +112,8 @@ pub struct Shutdown {
     pub keys: ShutdownReport,
     /// Of those without, if the fingerprint branch is on.
     pub fingerprints: Option<ShutdownReport>,
+    /// Handlers of both that run without protection and were not over at the deadline.
+    pub unprotected: usize,
 }
 
 /// The state of a builder whose scope is not decided yet.
@@ -254,6 +261,7 @@ pub(crate) struct Config {
     pub(crate) veto: Option<Box<Veto>>,
     pub(crate) never_stored: Vec<HeaderName>,
     pub(crate) dialect: Dialect,
+    pub(crate) unprotected: Unprotected,
 }
 
 /// What becomes of a guarded request without a key.

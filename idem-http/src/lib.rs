@@ -45,6 +45,7 @@ mod scope;
 mod service;
 mod step;
 mod stored;
+mod unprotected;
 
 pub use body::{RequestBody, ResponseBody};
 pub use decide::{Disposition, Replay};

@@ -19,6 +19,7 @@ use thiserror::Error;
 use crate::body::Collected;
 use crate::layer::Config;
 use crate::stored::Stored;
+use crate::unprotected::Running;
 
 /// The reservation of the request that a handler runs under, to be completed together with the handler's effect in one
 /// transaction of the store. Then the effect happens exactly once, through crashes and lost leases.
@@ -145,6 +146,8 @@ pub(crate) struct Slot {
     attempt: Attempt,
     /// The token of the reservation, if there is one.
     owner: Option<OwnerToken>,
+    /// Counts the run if it has no reservation, which is counted by its engine.
+    _running: Option<Running>,
 }
 
 struct Shared {
@@ -183,16 +186,16 @@ impl Handle {
 impl Slot {
     pub(crate) fn holding(reservation: Reservation) -> Self {
         let (attempt, owner) = (reservation.attempt().clone(), reservation.owner());
-        Self::of(Held::Reservation(reservation), attempt, Some(owner))
+        Self::of(Held::Reservation(reservation), attempt, Some(owner), None)
     }
 
-    pub(crate) fn unprotected(attempt: Attempt) -> Self {
-        Self::of(Held::Unprotected, attempt, None)
+    pub(crate) fn unprotected(attempt: Attempt, running: Running) -> Self {
+        Self::of(Held::Unprotected, attempt, None, Some(running))
     }
 
-    fn of(held: Held, attempt: Attempt, owner: Option<OwnerToken>) -> Self {
+    fn of(held: Held, attempt: Attempt, owner: Option<OwnerToken>, running: Option<Running>) -> Self {
         let shared = Shared { held: Mutex::new(held), recorded: Mutex::new(None) };
-        Self { shared: Arc::new(shared), attempt, owner }
+        Self { shared: Arc::new(shared), attempt, owner, _running: running }
     }
 
     pub(crate) fn attempt(&self) -> &Attempt {

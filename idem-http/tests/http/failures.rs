@@ -9,7 +9,7 @@ use conformance_tests::Fault;
 use idem_core::{Attempt, Engine, Operation, StoreErrorKind, StoreFailurePolicy};
 use idem_memory::{MemoryStore, Options};
 
-use crate::support::{Branch, Gate, Server, layer, layer_of, on_both_branches, request, store, text};
+use crate::support::{Branch, Gate, Runs, Server, layer, layer_of, on_both_branches, request, store, text};
 
 on_both_branches![
     after_what_proves_nothing_the_very_next_retry_runs_and_is_told_so,
@@ -24,6 +24,7 @@ on_both_branches![
     a_completion_that_is_not_acknowledged_is_the_handlers_response_all_the_same,
     an_answer_of_another_program_is_an_error_and_never_a_reason_to_run,
     a_shut_down_layer_refuses_with_503_and_drains_what_runs,
+    a_shut_down_layer_waits_for_what_runs_without_protection,
 ];
 
 /// Answers with the status that its body names and the number of its attempt; `panic` panics.
@@ -74,7 +75,7 @@ async fn an_error_of_the_service_goes_out_as_it_is_and_the_very_next_retry_runs(
     use tower::{Layer, ServiceExt};
 
     let layer = layer().build();
-    let runs = crate::support::Runs::default();
+    let runs = Runs::default();
     let failing = runs.clone();
     let service =
         layer.layer(tower::service_fn(move |request: http::Request<idem_http::RequestBody<_>>| {
@@ -93,7 +94,7 @@ async fn an_error_of_the_service_goes_out_as_it_is_and_the_very_next_retry_runs(
 }
 
 async fn a_hook_that_panics_abandons_and_the_very_next_retry_runs(branch: Branch) {
-    let decisions = crate::support::Runs::default();
+    let decisions = Runs::default();
     let decide = move |response: &http::response::Parts| {
         assert!(decisions.one_more() > 1, "on purpose");
         idem_http::Disposition::of(response)
@@ -289,4 +290,35 @@ async fn a_shut_down_layer_refuses_with_503_and_drains_what_runs(branch: Branch)
     let fingerprints = report.fingerprints.unwrap();
     assert_eq!((report.keys.abandoned, fingerprints.abandoned), (0, 0));
     assert_eq!(server.runs.count(), 1);
+}
+
+async fn a_shut_down_layer_waits_for_what_runs_without_protection(branch: Branch) {
+    let store = store();
+    store.set(Operation::Reserve, Some(Fault::Refused(StoreErrorKind::Unavailable)));
+    let settings = Engine::builder(store)
+        .store_failure(StoreFailurePolicy::FailOpen)
+        .reserve_timeout(Duration::from_millis(20));
+    let layer = layer_of(&settings).build();
+    let (gate, ended) = (Gate::closed(), Runs::default());
+    let (held, ending) = (gate.clone(), ended.clone());
+    let server = Server::start(layer.clone(), move |run, _| {
+        let (gate, ended) = (held.clone(), ending.clone());
+        async move {
+            gate.pass().await;
+            ended.one_more();
+            text(201, format!("run {run}"))
+        }
+    })
+    .await;
+    let mut connection = server.connect().await;
+    let mut asking = Box::pin(connection.send_request(request(branch, "a")));
+    tokio::select! {
+        _ = &mut asking => unreachable!("the handler is held"),
+        () = gate.somebody() => {}
+    }
+    // Its client hangs up, so that no connection is left that would wait for it.
+    drop((asking, connection));
+    assert_eq!(layer.shutdown(Duration::ZERO).await.unprotected, 1);
+    let (report, ()) = tokio::join!(layer.shutdown(Duration::from_secs(600)), async { gate.let_one_go() });
+    assert_eq!((report.unprotected, ended.count()), (0, 1));
 }
