@@ -1,11 +1,14 @@
 //! What a client asks for.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::create::json;
 
@@ -34,7 +37,7 @@ impl Kind {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewResource {
     pub(crate) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_object")]
     simulate: Option<Simulate>,
 }
 
@@ -78,7 +81,8 @@ impl Outcome {
 impl NewResource {
     /// Reads a body, which may have `simulate` only where that is allowed.
     pub(crate) fn parse(body: &[u8], may_simulate: bool) -> Result<Self, Invalid> {
-        let new: Self = serde_json::from_slice(body).map_err(|error| Invalid(error.to_string()))?;
+        let Object(new) =
+            serde_json::from_slice::<Object<Self>>(body).map_err(|error| Invalid(error.to_string()))?;
         if new.simulate.is_some() && !may_simulate {
             return Err(Invalid("`simulate` is not allowed here; start the service with --simulate".into()));
         }
@@ -101,6 +105,36 @@ impl Simulate {
     pub(crate) fn hold(self) -> Duration {
         Duration::from_millis(self.hold_ms)
     }
+}
+
+/// A JSON object. A struct of serde alone is read from an array of its fields, too, which is not what clients are told.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(OfMap(PhantomData))
+    }
+}
+
+/// What is there is an object: `null` is neither one nor nothing.
+fn some_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Object::deserialize(deserializer).map(|Object(object)| Some(object))
 }
 
 /// A body that is not one of ours: 400.
@@ -152,6 +186,21 @@ mod tests {
             r#"{"name": "a", "simulate": {"later": 1}}"#,
             r#"{"name": "a", "simulate": {"outcome": "maybe"}}"#,
             r#"{"name": "a"} trailing"#,
+        ] {
+            assert!(NewResource::parse(body.as_bytes(), true).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_invalid() {
+        for body in [
+            "null",
+            r#""a""#,
+            r#"["a"]"#,
+            r#"["a", null]"#,
+            r#"{"name": "a", "simulate": null}"#,
+            r#"{"name": "a", "simulate": []}"#,
+            r#"{"name": "a", "simulate": [0, 0, "ok"]}"#,
         ] {
             assert!(NewResource::parse(body.as_bytes(), true).is_err(), "{body}");
         }

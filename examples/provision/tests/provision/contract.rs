@@ -67,6 +67,8 @@ fn unknown_fields_and_simulation_where_it_is_not_allowed_are_refused() {
     assert_eq!(service.create(Some("a"), r#"{"name": "orders", "size": 1}"#).status, 400);
     assert_eq!(service.create(Some("b"), r#"{"name": "orders", "simulate": {}}"#).status, 400);
     assert_eq!(service.create(Some("c"), "no JSON").status, 400);
+    assert_eq!(service.create(Some("d"), r#"["orders"]"#).status, 400);
+    assert_eq!(service.create(Some("e"), r#"{"name": "orders", "simulate": null}"#).status, 400);
     assert_eq!((service.get("/ledger").status, service.get("/healthz").status), (404, 200));
 }
 
