@@ -41,7 +41,9 @@ impl Service {
             (_, false) => None,
         };
         let ledger = match (&options.ledger, &transactional) {
-            (Some(file), _) => Ledger::open(file)?,
+            (Some(file), _) => {
+                Ledger::open(file).map_err(|error| format!("the ledger {}: {error}", file.display()))?
+            }
             (None, Some(_)) => Ledger::in_store(&file_of(&options.store).unwrap_or_default())?,
             (None, None) => return Err("--ledger is missing".into()),
         };
@@ -59,7 +61,10 @@ fn layer(store: &Store, options: &Serve) -> Result<IdempotencyLayer, Failure> {
         .expired_lease(options.expired_lease.into())
         .store_failure(options.on_store_error.into());
     let keys = settings.clone().retention(options.retention).build()?;
-    let fingerprints = settings.retention(options.fingerprint_window).build()?;
+    let fingerprints = settings
+        .retention(options.fingerprint_window)
+        .build()
+        .map_err(|error| format!("--fingerprint-window, of requests without a key: {error}"))?;
     Ok(IdempotencyLayer::builder(keys)
         .fingerprint(fingerprints)
         .scope(|parts| {

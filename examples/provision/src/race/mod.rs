@@ -3,6 +3,7 @@
 mod callers;
 mod verdict;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -38,7 +39,6 @@ pub(crate) async fn race(options: Race) -> Result<ExitCode, Failure> {
     serving.await??;
 
     let verdict = Verdict::of(&plan, &asked, &ledger)?;
-    println!("{}", verdict.table(&scheme, duration));
-    println!("{verdict}");
+    writeln!(std::io::stdout(), "{}\n{verdict}", verdict.table(&scheme, duration))?;
     Ok(if verdict.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

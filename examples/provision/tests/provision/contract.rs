@@ -1,5 +1,7 @@
 //! What is asked, and what is answered.
 
+use std::net::TcpListener;
+
 use serde_json::json;
 
 use crate::support::{Files, provision};
@@ -113,6 +115,15 @@ fn what_a_store_cannot_do_is_said_at_the_start() {
     );
     refuses(&["--store", "mongodb://user:secret@host", "--ledger", &ledger], "`memory:` and `sqlite:PATH`");
     refuses(&["--store", "sqlite:", "--ledger", &ledger], "connect");
+    refuses(
+        &["--store", "memory:", "--ledger", &ledger, "--fingerprint-window", "0s"],
+        "--fingerprint-window",
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    refuses(&["--store", "memory:", "--ledger", &ledger, "--listen", &taken], &taken);
+    let no_ledger = files.path("none").join("ledger.db").display().to_string();
+    refuses(&["--store", "memory:", "--ledger", &no_ledger], &no_ledger);
     let output =
         provision().args(["serve", "--store", "mongodb://user:secret@host", "--ledger", &ledger]).output();
     assert!(!String::from_utf8(output.unwrap().stderr).unwrap().contains("secret"));
