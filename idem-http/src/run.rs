@@ -220,12 +220,18 @@ impl Run {
             }
             Some(record) => {
                 let own = slot.attempt();
-                let is_anothers = record.as_ref().is_some_and(|it| it.fence != own.fence);
                 // A key that was taken over has a further attempt; one that was released and reserved again has not.
                 let was_taken_over = record.as_ref().is_some_and(|it| it.attempt > own.number);
-                if record.is_some_and(|record| !is_anothers && !record.is_up_for_takeover()) {
-                    self.abandon_dropped(slot).await;
-                }
+                let is_anothers = match record {
+                    Some(record) if record.fence == own.fence => {
+                        if !record.is_up_for_takeover() {
+                            self.abandon_dropped(slot).await;
+                        }
+                        false
+                    }
+                    Some(_) => true,
+                    None => claims_success && self.was_released_by_another(slot).await,
+                };
                 if was_taken_over || (claims_success && is_anothers) {
                     return Ok(self.in_progress());
                 }
@@ -247,6 +253,14 @@ impl Run {
             // What is not acknowledged in time goes on in the background.
             let _ = timeout(LOOK_WITHIN, self.engine.store().abandon(&self.key, owner)).await;
         }
+    }
+
+    /// Whether a key that nobody holds was given up by another run than this one, which had lost it by then.
+    async fn was_released_by_another(&self, slot: &Slot) -> bool {
+        let Some(owner) = slot.owner() else { return false };
+        // Nothing is left to be released. Of its own release a token is told again.
+        let released = timeout(LOOK_WITHIN, self.engine.store().release(&self.key, owner)).await;
+        matches!(released, Ok(Ok(ReleaseOutcome::Lost)))
     }
 
     /// The handler's own answer.
