@@ -221,18 +221,17 @@ impl Run {
             Some(record) => {
                 let own = slot.attempt();
                 // A key that was taken over has a further attempt; one that was released and reserved again has not.
-                let was_taken_over = record.as_ref().is_some_and(|it| it.attempt > own.number);
-                let is_anothers = match record {
+                let was_lost = match record {
                     Some(record) if record.fence == own.fence => {
                         if !record.is_up_for_takeover() {
                             self.abandon_dropped(slot).await;
                         }
                         false
                     }
-                    Some(_) => true,
-                    None => claims_success && self.was_released_by_another(slot).await,
+                    Some(record) => claims_success || record.attempt > own.number,
+                    None => self.was_released_by_another(slot).await,
                 };
-                if was_taken_over || (claims_success && is_anothers) {
+                if was_lost {
                     return Ok(self.in_progress());
                 }
                 if claims_success {

@@ -284,34 +284,37 @@ async fn while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whateve
 
 async fn a_run_that_lost_its_key_to_one_that_was_rolled_back_is_told_to_ask_again(branch: Branch) {
     let shop = Shop::open().await;
-    let gate = Gate::closed();
-    let held = gate.clone();
-    let server = shop
-        .serve(move |run, shop: Shop, step| {
-            let gate = held.clone();
-            async move {
-                if run == 2 {
-                    let rolled_back = shop.order(step, || Err("sold out")).await;
-                    assert_eq!(rolled_back, Transacted::RolledBack("sold out"));
-                    return text(409, "sold out");
+    for status in [200, 409] {
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let server = shop
+            .serve(move |run, shop: Shop, step| {
+                let gate = held.clone();
+                async move {
+                    if run == 2 {
+                        let rolled_back = shop.order(step, || Err("sold out")).await;
+                        assert_eq!(rolled_back, Transacted::RolledBack("sold out"));
+                        return text(409, "sold out");
+                    }
+                    let (reservation, recorder) = step.into_parts();
+                    shop.store_abandons(&reservation).await;
+                    gate.pass().await;
+                    let done = shop.store.complete_reservation(reservation, move |_| {
+                        Ok::<_, &str>(((), recorder.record(created(1))))
+                    });
+                    assert_eq!(done.await.unwrap(), Transacted::Lost);
+                    text(status, "what the loser says")
                 }
-                let (reservation, recorder) = step.into_parts();
-                shop.store_abandons(&reservation).await;
-                gate.pass().await;
-                let done = shop.store.complete_reservation(reservation, move |_| {
-                    Ok::<_, &str>(((), recorder.record(created(1))))
-                });
-                assert_eq!(done.await.unwrap(), Transacted::Lost);
-                text(200, "success, it says")
-            }
-        })
-        .await;
-    let (loser, ()) = tokio::join!(server.post(branch, "a"), async {
-        gate.somebody().await;
-        server.post(branch, "a").await.assert_first(409, "sold out");
-        gate.let_one_go();
-    });
-    loser.assert_problem(409, "idempotency_key_in_progress");
+            })
+            .await;
+        let name = status.to_string();
+        let (loser, ()) = tokio::join!(server.post(branch, &name), async {
+            gate.somebody().await;
+            server.post(branch, &name).await.assert_first(409, "sold out");
+            gate.let_one_go();
+        });
+        loser.assert_problem(409, "idempotency_key_in_progress");
+    }
 }
 
 async fn after_a_roll_back_the_handlers_own_answer_is_sent_even_if_the_next_request_is_running(
