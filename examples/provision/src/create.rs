@@ -103,14 +103,14 @@ pub(crate) async fn create_in_transaction(
             Outcome::Panic => panic!("told to panic"),
             Outcome::Abort => std::process::abort(),
         };
-        Ok(((), recorder.record(answer)))
+        Ok((answer.clone(), recorder.record(answer)))
     });
     match transacted.await {
-        // The layer answers with what was committed; and whoever lost the key, with what became of it.
-        Ok(Transacted::Completed(()) | Transacted::AlreadyCompleted | Transacted::Lost) => {
-            StatusCode::OK.into_response()
-        }
+        // The layer answers with what was committed. This is for when the store cannot be asked about it any more.
+        Ok(Transacted::Completed(answer)) => ended(&answer),
+        Ok(Transacted::AlreadyCompleted) => StatusCode::OK.into_response(),
         Ok(Transacted::RolledBack(answer)) => ended(&answer),
+        Ok(Transacted::Lost) => ended(&conflict()),
         Err(error) => {
             eprintln!("the store failed: {error}");
             ended(&json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "the store failed" })))
