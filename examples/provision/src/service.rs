@@ -96,7 +96,8 @@ fn resource(kind: Kind, is_transactional: bool) -> MethodRouter<App> {
 /// `Authorization: Bearer TEAM`. A real service would check a signature here; the team is what it would find in it.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let team = request.headers().get(AUTHORIZATION).and_then(|value| {
-        let (scheme, team) = value.to_str().ok()?.split_once(' ')?;
+        // Any text is a team, also one that `to_str` would refuse, since it takes ASCII alone.
+        let (scheme, team) = std::str::from_utf8(value.as_bytes()).ok()?.split_once(' ')?;
         let team = team.trim();
         (scheme.eq_ignore_ascii_case("bearer") && !team.is_empty()).then(|| Team(team.to_owned()))
     });

@@ -54,6 +54,15 @@ fn each_team_has_its_own_keys_and_nobody_asks_without_one() {
 }
 
 #[test]
+fn a_team_may_have_any_name() {
+    let files = Files::new();
+    let service = files.serve(&[]);
+    let created = service.post("/db", Some("équipe 7"), Some("k"), r#"{"name": "orders"}"#);
+    assert_eq!(created.status, 201);
+    assert_eq!(created.json()["team"], "équipe 7");
+}
+
+#[test]
 fn another_payload_under_the_same_key_is_refused() {
     let files = Files::new();
     let service = files.serve(&[]);
