@@ -36,7 +36,8 @@ enum StateV1<'a> {
         abandoned: bool,
     },
     Completed {
-        completed_at: u64,
+        /// Before it expires: a span takes fewer bytes than an instant.
+        completed_before: u64,
         #[serde(borrow)]
         answer: AnswerV1<'a>,
     },
@@ -78,7 +79,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
                 abandoned: *abandoned,
             },
             State::Completed { answer, completed_at } => StateV1::Completed {
-                completed_at: completed_at.as_micros(),
+                completed_before: record.expires_at.as_micros().wrapping_sub(completed_at.as_micros()),
                 answer: match answer {
                     Answer::Response(response) => AnswerV1::Response {
                         codec: response.format.codec,
@@ -123,8 +124,8 @@ pub(crate) fn decode(bytes: &[u8], expires_at: Timestamp) -> Result<Record, Fram
                 record_ttl: Span::from_micros(record_ttl),
                 abandoned,
             },
-            StateV1::Completed { completed_at, answer } => State::Completed {
-                completed_at: Timestamp::from_micros(completed_at),
+            StateV1::Completed { completed_before, answer } => State::Completed {
+                completed_at: Timestamp::from_micros(expires_at.as_micros().wrapping_sub(completed_before)),
                 answer: match answer {
                     AnswerV1::Response { codec, schema, body } => Answer::Response(Response {
                         format: Format { codec, schema },

@@ -36,6 +36,11 @@ impl Pace {
         is_alone && self.commit <= Self::LONGEST_INLINE
     }
 
+    /// What a transaction takes.
+    pub(crate) fn commit(&self) -> Duration {
+        self.commit
+    }
+
     pub(crate) fn committed(&mut self, took: Duration) {
         self.commit = (self.commit * 7 + took) / 8;
     }

@@ -29,6 +29,8 @@ use crate::place::Place;
 
 /// The most operations in one transaction: enough to share a flush, few enough that the first does not wait for long.
 const MAX_GROUP: usize = 1024;
+/// Which part of a commit's time the thread waits at the most for a group to gather.
+const GATHERING: u32 = 2;
 
 type Jobs = Vec<Box<dyn Job>>;
 
@@ -50,6 +52,8 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Queue {
     jobs: Jobs,
+    /// How many the thread waits for, if it gathers.
+    wanted: usize,
     is_closed: bool,
 }
 
@@ -88,7 +92,10 @@ impl Writer {
             Cause::QueueFull { queued }
         } else {
             queue.jobs.push(job);
-            self.arrived.notify_one();
+            // The thread looks before it waits: it has to be woken for the first, and for the last that it gathers.
+            if queued == 0 || queue.jobs.len() == queue.wanted {
+                self.arrived.notify_one();
+            }
             return;
         };
         drop(queue);
@@ -111,6 +118,7 @@ impl Writer {
     pub(crate) fn run(&self) {
         // It is set once, here.
         let _ = self.thread.set(thread::current().id());
+        let mut group = 0;
         loop {
             let mut queue = lock(&self.queue);
             while queue.jobs.is_empty() {
@@ -121,17 +129,35 @@ impl Writer {
                 }
                 queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
-            drop(queue);
+            drop(self.gather(queue, group));
             // What arrives while another holds the connection still joins this group.
             let mut connection = lock(&self.connection);
-            let jobs = {
+            let jobs: Jobs = {
                 let mut queue = lock(&self.queue);
                 let count = queue.jobs.len().min(MAX_GROUP);
                 queue.jobs.drain(..count).collect()
             };
+            group = jobs.len();
             // INV-4. Those whose jobs are dropped with it are told that nobody knows what was done.
             let _ = or_close(&mut connection, |connection| self.commit(connection, jobs));
         }
+    }
+
+    /// Waits a little for as many jobs as were in the group before: callers that were just answered come back soon with
+    /// their next ones, and who comes too late waits for a whole flush. A group that is as large again is not waited for,
+    /// and neither is one whose callers are gone: the time is a part of what a commit takes.
+    fn gather<'a>(&self, queue: MutexGuard<'a, Queue>, before: usize) -> MutexGuard<'a, Queue> {
+        if before < 2 || queue.jobs.len() >= before || queue.is_closed {
+            return queue;
+        }
+        let patience = lock(&self.pace).commit() / GATHERING;
+        let mut queue = queue;
+        queue.wanted = before;
+        let is_less = |queue: &mut Queue| queue.jobs.len() < before && !queue.is_closed;
+        let gathered = self.arrived.wait_timeout_while(queue, patience, is_less);
+        let mut queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        queue.wanted = 0;
+        queue
     }
 
     /// Gives the job back if somebody else is writing, in this process or in another.
