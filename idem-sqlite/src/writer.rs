@@ -1,7 +1,7 @@
 //! [`Writer`]: the one connection that writes, and its thread.
 //!
 //! *Group commit*: the thread takes everything that waits and does it in one transaction, so that all of it shares one
-//! flush of the disk. While that is under way, the next group gathers.
+//! flush of the disk. While that is under way, the next group gathers; and a little longer, if it is smaller then.
 //!
 //! *Inline commit*: where nobody else wants to write, the caller's own thread does it, and saves waking another twice.
 //! Only if commits are so short that this does not hold up an executor; see [`Pace`].
