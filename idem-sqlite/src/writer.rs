@@ -129,7 +129,7 @@ impl Writer {
                 }
                 queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
-            drop(self.gather(queue, group));
+            self.gather(queue, group);
             // What arrives while another holds the connection still joins this group.
             let mut connection = lock(&self.connection);
             let jobs: Jobs = {
@@ -144,20 +144,17 @@ impl Writer {
     }
 
     /// Waits a little for as many jobs as were in the group before: callers that were just answered come back soon with
-    /// their next ones, and who comes too late waits for a whole flush. A group that is as large again is not waited for,
-    /// and neither is one whose callers are gone: the time is a part of what a commit takes.
-    fn gather<'a>(&self, queue: MutexGuard<'a, Queue>, before: usize) -> MutexGuard<'a, Queue> {
-        if before < 2 || queue.jobs.len() >= before || queue.is_closed {
-            return queue;
+    /// their next ones, and who comes too late waits for a whole flush. If they do not come back that is waited for once,
+    /// since the group is then as small as it is.
+    fn gather(&self, mut queue: MutexGuard<'_, Queue>, before: usize) {
+        if before < 2 {
+            return;
         }
         let patience = lock(&self.pace).commit() / GATHERING;
-        let mut queue = queue;
         queue.wanted = before;
         let is_less = |queue: &mut Queue| queue.jobs.len() < before && !queue.is_closed;
         let gathered = self.arrived.wait_timeout_while(queue, patience, is_less);
-        let mut queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        queue.wanted = 0;
-        queue
+        gathered.unwrap_or_else(PoisonError::into_inner).0.wanted = 0;
     }
 
     /// Gives the job back if somebody else is writing, in this process or in another.
