@@ -50,6 +50,8 @@
 //! - [`Reference`] is the smallest correct store, and with other [`Rules`] an incorrect one. `WHO_CAUGHT_WHOM.md` lists
 //!   which cases catch which of them.
 //! - [`check`] runs a single [`Case`] from code.
+//! - [`server`] is for backends that have one: processes that do not outlive their test, a wall clock that is moved
+//!   from outside, and a proxy that loses what it should deliver.
 
 mod call;
 mod caller;
@@ -66,6 +68,8 @@ mod oracle;
 mod reference;
 mod remote;
 mod rng;
+#[cfg(unix)]
+pub mod server;
 mod suite;
 mod wire;
 

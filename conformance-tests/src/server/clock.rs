@@ -1,0 +1,142 @@
+//! [`MovedClock`]: the wall clock of other processes, moved by the test.
+
+use std::fs::{self, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A wall clock for servers: the machine's, plus an offset that the test sets. It runs on; only its hands are moved.
+///
+/// It stands between a server and the system's clock by `LD_PRELOAD`, so that the server's own expiry, its own `TIME`
+/// and its own logs follow it, while its monotonic clocks (timeouts, event loops) stay what they are. Clones, and other
+/// processes that open the same directory, move the same clock.
+#[derive(Clone, Debug)]
+pub struct MovedClock {
+    offset: PathBuf,
+    library: PathBuf,
+}
+
+impl MovedClock {
+    /// The clock of this directory. Whoever comes first sets it to the machine's time.
+    ///
+    /// # Panics
+    ///
+    /// If the directory cannot be written, or there is no C compiler.
+    pub fn new(directory: &Path) -> Self {
+        let offset = directory.join("moved-clock");
+        if !offset.exists() {
+            // It is there whole or not at all: a server that maps a shorter file dies.
+            let beginning = directory.join(format!("moved-clock.{}", std::process::id()));
+            fs::write(&beginning, 0_i64.to_ne_bytes()).expect("the directory can be written");
+            // If another process was first, its clock is as good.
+            let _ = fs::hard_link(&beginning, &offset);
+            fs::remove_file(beginning).expect("it was just written");
+        }
+        Self { offset, library: library() }
+    }
+
+    /// Puts the process that the command will start under this clock.
+    pub fn watch(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("IDEM_MOVED_CLOCK", &self.offset);
+    }
+
+    /// Moves it on.
+    ///
+    /// # Panics
+    ///
+    /// If its directory is gone.
+    pub fn forward(&self, by: Duration) {
+        self.step(nanoseconds(by));
+    }
+
+    /// Moves it back.
+    ///
+    /// # Panics
+    ///
+    /// If its directory is gone.
+    pub fn back(&self, by: Duration) {
+        self.step(-nanoseconds(by));
+    }
+
+    fn step(&self, by: i64) {
+        let file = OpenOptions::new().read(true).write(true).open(&self.offset).expect("the clock is there");
+        // Two processes may move it at the same time; neither of their steps may be lost.
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .expect("a local file can be locked");
+        let mut offset = [0; 8];
+        file.read_exact_at(&mut offset, 0).expect("it is 8 bytes");
+        let moved = i64::from_ne_bytes(offset) + by;
+        file.write_all_at(&moved.to_ne_bytes(), 0).expect("it can be written");
+    }
+}
+
+fn nanoseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_nanos()).expect("three centuries are enough")
+}
+
+/// The library, compiled once for each build of the tests: it stands beside the test program.
+fn library() -> PathBuf {
+    const SOURCE: &str = include_str!("clock.c");
+    let mut hasher = DefaultHasher::new();
+    SOURCE.hash(&mut hasher);
+    let program = std::env::current_exe().expect("the system knows this program");
+    let name = format!("idem-moved-clock-{:016x}.so", hasher.finish());
+    let library = program.with_file_name(name);
+    if !library.exists() {
+        // Many tests begin at the same time. Each compiles its own, and the last to be renamed stays.
+        let own = library.with_extension(std::process::id().to_string());
+        let source = own.with_extension(format!("{}.c", std::process::id()));
+        fs::write(&source, SOURCE).expect("the directory of the test programs can be written");
+        let compiled = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .args([&own, &source])
+            .arg("-ldl")
+            .status()
+            .expect("there is a C compiler");
+        assert!(compiled.success(), "clock.c does not compile");
+        fs::rename(own, &library).expect("both are in one directory");
+        fs::remove_file(source).expect("it was just written");
+    }
+    library
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    fn seconds_under(clock: &MovedClock) -> u64 {
+        let mut date = Command::new("date");
+        clock.watch(date.arg("+%s"));
+        String::from_utf8(date.output().unwrap().stdout).unwrap().trim().parse().unwrap()
+    }
+
+    fn seconds() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    }
+
+    #[test]
+    fn a_process_sees_the_moved_time_and_two_openings_are_one_clock() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = MovedClock::new(directory.path());
+        let before = seconds();
+        let seen = seconds_under(&clock);
+        assert!((before..=seconds()).contains(&seen));
+
+        let hour = 3600;
+        MovedClock::new(directory.path()).forward(Duration::from_secs(hour));
+        let before = seconds();
+        let seen = seconds_under(&clock);
+        assert!((before + hour..=seconds() + hour).contains(&seen));
+
+        clock.back(Duration::from_secs(2 * hour));
+        let before = seconds();
+        let seen = seconds_under(&clock);
+        assert!((before - hour..=seconds() - hour).contains(&seen));
+    }
+}
