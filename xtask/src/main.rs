@@ -16,6 +16,7 @@ mod miri;
 mod msrv;
 mod mutants;
 mod report;
+mod servers;
 mod soak;
 mod step;
 mod test;

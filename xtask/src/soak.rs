@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use crate::install::{NEXTEST, ensure};
 use crate::metadata::Metadata;
-use crate::report;
 use crate::step::{Result, fail, run, seconds, shown};
 use crate::test::every_test;
+use crate::{report, servers};
 
 /// Runs all tests `times` times, to the end even if a run fails, and fails unless every run passed.
 pub(crate) fn run_repeatedly(workspace: &Metadata, times: u32) -> Result {
     ensure(&[NEXTEST])?;
-    let mut tests = every_test();
+    servers::ensure_servers(workspace)?;
+    let mut tests = every_test(workspace);
     tests.args(["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"]);
 
     // Built before the clock starts.
-    run(every_test().arg("--no-run"))?;
+    run(every_test(workspace).arg("--no-run"))?;
     let (mut failures, mut durations) = (Vec::new(), Vec::new());
     for number in 1..=times {
         eprintln!("\n==> run {number} of {times}");

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::install::{C_COMPILER, NEXTEST, ensure};
 use crate::metadata::Metadata;
 use crate::step::{Result, capture, cargo, fail, finish_with, run, shown, step};
-use crate::{features, hygiene, msrv};
+use crate::{features, hygiene, msrv, servers};
 
 /// The packages whose tests hold idem-core: the conformance suite finds what no unit test of idem-core does.
 pub(crate) const CORE_TESTED_BY: [&str; 3] = ["idem-core", "idem-memory", "conformance-tests"];
@@ -20,23 +20,28 @@ pub(crate) const CORE_TESTS: &str = "package(idem-core) | package(idem-memory) |
 
 /// Runs every step in order and stops at the first that fails.
 pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
-    step("what the tests need", || ensure(&[C_COMPILER, NEXTEST]))?;
+    step("what the tests need", || {
+        ensure(&[C_COMPILER, NEXTEST])?;
+        servers::ensure_servers(workspace)
+    })?;
     step("tracked files", || hygiene::check(workspace))?;
     step("rust-version of each crate", || msrv::check(workspace))?;
     step("each feature alone", || features::check(workspace))?;
-    step("build of the tests", || run(every_test().arg("--no-run")))?;
+    step("build of the tests", || run(every_test(workspace).arg("--no-run")))?;
     step("examples in the documentation", || {
         run(&mut cargo("test --doc --workspace --all-features".split(' ')))
     })?;
     step("every interleaving (shuttle)", || run(&mut shuttle(workspace)))?;
     step("the races of the README", race)?;
     eprintln!("\n==> tests");
-    finish_with(every_test().arg("--no-fail-fast"))
+    finish_with(every_test(workspace).arg("--no-fail-fast"))
 }
 
 /// The runner over every test of the workspace.
-pub(crate) fn every_test() -> Command {
-    cargo("nextest run --workspace --all-features".split(' '))
+pub(crate) fn every_test(workspace: &Metadata) -> Command {
+    let mut tests = cargo("nextest run --workspace --all-features".split(' '));
+    servers::tell(workspace, &mut tests);
+    tests
 }
 
 /// The tests in which the model checker stands in for the crates' own locks and atomics: idem-core's `model` module,
