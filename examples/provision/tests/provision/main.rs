@@ -7,3 +7,4 @@ mod processes;
 mod race;
 mod support;
 mod transactional;
+mod zombie;

@@ -83,8 +83,20 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
@@ -109,6 +121,18 @@ impl Process {
         let (address, head, body) =
             (self.address.clone(), head("/db", Some("red"), Some(key)), body.to_owned());
         thread::spawn(move || ask(&address, &head, &body))
+    }
+
+    /// The same, once it has reserved its key: it is sent twice, and one of the two is refused for the other.
+    pub(crate) fn create_until_in_flight(&self, key: &str, body: &str) -> JoinHandle<Answer> {
+        let mut both = [self.creating(key, body), self.creating(key, body)];
+        while !both[0].is_finished() {
+            both.reverse();
+            thread::yield_now();
+        }
+        let [refused, running] = both;
+        assert_eq!(refused.join().unwrap().status, 409);
+        running
     }
 
     pub(crate) fn ledger(&self) -> Vec<Value> {

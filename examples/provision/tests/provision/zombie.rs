@@ -1,0 +1,53 @@
+//! An owner that is stopped for longer than its lease, and wakes up after another process has finished its request.
+
+use serde_json::json;
+
+use crate::support::{Files, Process};
+
+const LEASE: [&str; 3] = ["--simulate", "--lease", "1s"];
+
+/// The owner stands still in its handler; it has written nothing yet.
+const SLOW: &str = r#"{"name": "orders", "simulate": {"delay_ms": 3000}}"#;
+
+/// Runs the story on two processes of one store, and gives the ledger's attempts in the order of their rows.
+///
+/// The stopped process sleeps for as many leases as its handler waits: were it only late, and not a zombie, its row
+/// would be the first.
+fn zombie_of(owner: &Process, other: &Process) -> Vec<serde_json::Value> {
+    let first = owner.create_until_in_flight("a", SLOW);
+    owner.pause();
+    // Refused for as long as the lease of the stopped one runs; then this request runs itself.
+    let second = loop {
+        match other.create(Some("a"), SLOW) {
+            answer if answer.status == 409 => std::thread::yield_now(),
+            answer => break answer,
+        }
+    };
+    assert_eq!((second.status, second.is_replay, &second.json()["attempt"]), (201, false, &json!(2)));
+    owner.resume();
+
+    // The zombie ends its run, and its client is told what was accepted.
+    let first = first.join().unwrap();
+    assert_eq!((first.status, first.is_replay, &first.body), (201, true, &second.body));
+    for process in [owner, other] {
+        let replay = process.create(Some("a"), SLOW);
+        assert_eq!((replay.status, replay.is_replay, &replay.body), (201, true, &second.body));
+    }
+    other.ledger().iter().map(|row| row["attempt"].clone()).collect()
+}
+
+#[test]
+fn a_zombie_on_sqlite_changes_nothing_and_every_caller_gets_the_second_attempts_answer() {
+    let files = Files::new();
+    let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
+    // Its effect is outside of the store, so that only a fence could have kept it out.
+    assert_eq!(zombie_of(&owner, &other), [2, 1]);
+}
+
+#[test]
+fn a_zombie_on_sqlite_has_no_effect_where_effects_are_transactional() {
+    let files = Files::new();
+    let settings = [&LEASE[..], &["--transactional"]].concat();
+    let (owner, other) = (files.serve(&settings), files.serve(&settings));
+    assert_eq!(zombie_of(&owner, &other), [2]);
+}
