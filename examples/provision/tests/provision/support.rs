@@ -1,4 +1,5 @@
 //! Processes of the service, and a client that is as plain as can be.
+#![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -83,20 +85,25 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        self.signal("-TERM");
+        self.signal(Signal::TERM);
     }
 
     pub(crate) fn pause(&self) {
-        self.signal("-STOP");
+        self.signal(Signal::STOP);
     }
 
     pub(crate) fn resume(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Returns once it is gone; dropping it does the rest.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
@@ -133,6 +140,31 @@ impl Process {
         let [refused, running] = both;
         assert_eq!(refused.join().unwrap().status, 409);
         running
+    }
+
+    /// All of the request but the end of its body.
+    pub(crate) fn create_unfinished(&self, key: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let request = request(&head("/db", Some("red"), Some(key)), body);
+        stream.write_all(&request.as_bytes()[..request.len() - 1]).unwrap();
+        stream
+    }
+
+    /// Sends the request in the background until it is answered with 201, as a client would, and gives the body.
+    pub(crate) fn asking_until_answered(&self, key: &str, body: &str) -> JoinHandle<String> {
+        let (address, head, body) =
+            (self.address.clone(), head("/db", Some("red"), Some(key)), body.to_owned());
+        thread::spawn(move || {
+            loop {
+                let answer = ask(&address, &head, &body);
+                match answer.status {
+                    201 => return answer.body,
+                    // Refused while another attempt is running, or its lease is.
+                    409 | 503 => thread::sleep(std::time::Duration::from_millis(10)),
+                    other => panic!("answered with {other}: {answer:?}"),
+                }
+            }
+        })
     }
 
     pub(crate) fn ledger(&self) -> Vec<Value> {
@@ -173,12 +205,15 @@ fn head(path: &str, team: Option<&str>, key: Option<&str>) -> String {
     format!("POST {path} HTTP/1.1\r\n{team}{key}")
 }
 
+fn request(head: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{head}host: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
 fn ask(address: &str, head: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    let length = body.len();
-    let request =
-        format!("{head}host: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
-    stream.write_all(request.as_bytes()).unwrap();
+    // A process that is killed may end the connection at any time.
+    let _ = stream.write_all(request(head, body).as_bytes());
     let mut answer = String::new();
     // A process that was aborted resets the connection.
     let _ = stream.read_to_string(&mut answer);

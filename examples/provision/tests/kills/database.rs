@@ -1,0 +1,57 @@
+//! [`Database`]: what the rounds see of a store from outside, and [`Sqlite`].
+
+use rusqlite::Connection;
+
+use crate::support::Files;
+
+/// The database of a service, as an onlooker sees it.
+pub(crate) trait Database {
+    /// Where the service's processes live.
+    fn files(&self) -> &Files;
+
+    /// An onlooker: of the database that holds the ledger if that is the store's own, and of the ledger's file if not.
+    fn onlooker(&self, ledger_is_in_store: bool) -> Box<dyn Onlooker>;
+}
+
+/// Looks at the ledger, and at who is writing to its database.
+pub(crate) trait Onlooker {
+    /// Whether somebody is inside of a transaction that has written.
+    fn sees_open_transaction(&mut self) -> bool;
+
+    /// The attempts that have a committed row under this key, in the order of their rows.
+    fn attempts(&mut self, key: &str) -> Vec<u32>;
+}
+
+/// The store in one file.
+pub(crate) struct Sqlite(Files);
+
+impl Sqlite {
+    pub(crate) fn new() -> Self {
+        Self(Files::new())
+    }
+}
+
+impl Database for Sqlite {
+    fn files(&self) -> &Files {
+        &self.0
+    }
+
+    fn onlooker(&self, ledger_is_in_store: bool) -> Box<dyn Onlooker> {
+        let name = if ledger_is_in_store { "store.db" } else { "ledger.db" };
+        Box::new(Connection::open(self.0.path(name)).unwrap())
+    }
+}
+
+impl Onlooker for Connection {
+    fn sees_open_transaction(&mut self) -> bool {
+        // Without a timeout, it is refused at once if another has the file's only lock for writing.
+        self.busy_timeout(std::time::Duration::ZERO).unwrap();
+        self.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_err()
+    }
+
+    fn attempts(&mut self, key: &str) -> Vec<u32> {
+        self.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+        let mut rows = self.prepare_cached("SELECT attempt FROM ledger WHERE key = ?1 ORDER BY id").unwrap();
+        rows.query_map([key], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+}
