@@ -53,7 +53,7 @@ pub(crate) struct Simulate {
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")] // a name and nothing else: serde alone would also take `{"ok": null}`
 pub(crate) enum Outcome {
     #[default]
     Ok,
@@ -62,6 +62,18 @@ pub(crate) enum Outcome {
     Reject,
     Conflict,
     Abort,
+}
+
+impl TryFrom<String> for Outcome {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = [Self::Ok, Self::Error, Self::Panic, Self::Reject, Self::Conflict, Self::Abort];
+        known.into_iter().find(|outcome| outcome.name() == name).ok_or_else(|| {
+            let names = known.map(Self::name).join(", ");
+            format!("`{name}` is no outcome; these are: {names}")
+        })
+    }
 }
 
 impl Outcome {
@@ -185,6 +197,7 @@ mod tests {
             r#"{"name": "a", "size": 1}"#,
             r#"{"name": "a", "simulate": {"later": 1}}"#,
             r#"{"name": "a", "simulate": {"outcome": "maybe"}}"#,
+            r#"{"name": "a", "simulate": {"outcome": {"ok": null}}}"#,
             r#"{"name": "a"} trailing"#,
         ] {
             assert!(NewResource::parse(body.as_bytes(), true).is_err(), "{body}");
