@@ -1,0 +1,156 @@
+//! The conformance suite's view of the store: each instance has a server of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use conformance_tests::server::MovedClock;
+use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_core::{FencingToken, Key, Record, ReservationStore, State};
+use idem_redis::{Options, RedisStore};
+use redis::Value;
+
+use crate::golden;
+use crate::support::{self, Kind, Server};
+
+/// The suite over servers of this kind.
+pub(crate) struct Servers {
+    kind: Kind,
+    /// Those at the locations that were asked for. They live as long as the suite.
+    located: Mutex<Vec<Server>>,
+}
+
+impl Servers {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, located: Mutex::default() }
+    }
+}
+
+#[async_trait::async_trait]
+impl Harness for Servers {
+    async fn fresh(&self) -> Box<dyn Instance> {
+        // The suite runs each case on a thread of its name. One of them kills the server.
+        let is_durable = std::thread::current().name().is_some_and(|case| case.contains("killed_server"));
+        let server =
+            if is_durable { Server::start_durable(self.kind) } else { Server::start(self.kind) };
+        let directory = server.directory().to_owned();
+        Box::new(Opened::open(&directory, Some(server)).await)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Adjustable
+    }
+
+    fn max_answer_bytes(&self) -> Option<usize> {
+        Some(Options::new().max_answer_bytes)
+    }
+
+    fn removes_by_itself(&self) -> bool {
+        true
+    }
+
+    fn lacks(&self, ability: Ability) -> Option<&'static str> {
+        match ability {
+            Ability::SetFence
+            | Ability::LaterVersion
+            | Ability::GoldenRecords
+            | Ability::OutlivesProcess
+            | Ability::KillServer
+            | Ability::FlushScripts => None,
+            _ => Some("an ability that this harness does not know"),
+        }
+    }
+
+    /// The directory of a server that runs until the suite ends.
+    fn new_location(&self) -> String {
+        let server = Server::start(self.kind);
+        let location = server.directory().display().to_string();
+        self.located.lock().unwrap().push(server);
+        location
+    }
+
+    async fn open(&self, location: &str) -> Box<dyn Instance> {
+        Box::new(Opened::open(Path::new(location), None).await)
+    }
+}
+
+/// A server's directory, opened by this process.
+struct Opened {
+    store: Arc<RedisStore>,
+    directory: PathBuf,
+    clock: MovedClock,
+    /// If it is this instance's own.
+    server: Option<Server>,
+}
+
+impl Opened {
+    async fn open(directory: &Path, server: Option<Server>) -> Self {
+        let clock = MovedClock::new(directory);
+        Self { store: Arc::new(connect(directory).await), directory: directory.to_owned(), clock, server }
+    }
+
+    async fn ask(&self, command: &redis::Cmd) -> Value {
+        command.query_async(&mut support::connection(&self.directory).await).await.unwrap()
+    }
+}
+
+async fn connect(directory: &Path) -> RedisStore {
+    RedisStore::connect(&support::url(directory)).await.unwrap()
+}
+
+#[async_trait::async_trait]
+impl Instance for Opened {
+    fn store(&self) -> Arc<dyn ReservationStore> {
+        Arc::clone(&self.store) as Arc<dyn ReservationStore>
+    }
+
+    async fn second_handle(&self) -> Arc<dyn ReservationStore> {
+        Arc::new(connect(&self.directory).await)
+    }
+
+    async fn advance(&self, by: Duration) {
+        // The server counts milliseconds, and the last one belongs to whatever is about to be over.
+        self.clock.forward(by + Duration::from_millis(2));
+    }
+
+    async fn set_fence(&self, key: &Key, fence: FencingToken) {
+        let name = support::name(key);
+        let Value::BulkString(mut record) = self.ask(redis::cmd("GET").arg(&name)).await else {
+            panic!("there is no record")
+        };
+        let begins = match record[0] {
+            b'I' | b'A' => 63,
+            b'C' => 49,
+            b'R' => 21,
+            other => panic!("{other}"),
+        };
+        record[begins..begins + 7].copy_from_slice(&fence.get().to_be_bytes()[1..]);
+        self.ask(redis::cmd("SET").arg(&name).arg(record).arg("KEEPTTL")).await;
+    }
+
+    async fn write_later_version(&self, key: &Key) {
+        self.ask(redis::cmd("SET").arg(support::name(key)).arg("i2345").arg("PX").arg(3_600_000)).await;
+    }
+
+    async fn write_golden(&self) -> Vec<(Key, Record)> {
+        let mut shown = Vec::new();
+        for golden in golden::records() {
+            let key = Key::new("golden", golden.name).unwrap();
+            let set = redis::cmd("SET").arg(support::name(&key)).arg(&golden.bytes).arg("PX").arg(golden.left).clone();
+            self.ask(&set).await;
+            // A tombstone is not shown to anybody; the store's own tests read that one.
+            if golden.record.state != State::Released {
+                shown.push((key, golden.record));
+            }
+        }
+        shown
+    }
+
+    async fn flush_scripts(&self) {
+        self.ask(redis::cmd("SCRIPT").arg("FLUSH").arg("SYNC")).await;
+    }
+
+    async fn kill_server(&self) {
+        self.server.as_ref().expect("only a case's own server is killed").kill_and_restart();
+    }
+}
