@@ -9,6 +9,8 @@ use conformance_tests::{Ability, Clock, Harness, Instance};
 use idem_core::{FencingToken, Key, Record, ReservationStore, State};
 use idem_redis::{Options, RedisStore};
 use redis::Value;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::OnceCell;
 
 use crate::golden;
 use crate::support::{self, Kind, Server};
@@ -79,6 +81,8 @@ struct Opened {
     store: Arc<RedisStore>,
     directory: PathBuf,
     clock: MovedClock,
+    /// Our own, beside the store's.
+    connection: OnceCell<MultiplexedConnection>,
     /// If it is this instance's own.
     server: Option<Server>,
 }
@@ -86,11 +90,25 @@ struct Opened {
 impl Opened {
     async fn open(directory: &Path, server: Option<Server>) -> Self {
         let clock = MovedClock::new(directory);
-        Self { store: Arc::new(connect(directory).await), directory: directory.to_owned(), clock, server }
+        let (store, connection) = (Arc::new(connect(directory).await), OnceCell::new());
+        Self { store, directory: directory.to_owned(), clock, connection, server }
+    }
+
+    /// The time by which the server lets keys expire, in milliseconds.
+    async fn time_of_expiry(&self) -> i64 {
+        const SCRIPT: &str = "redis.call('SET', KEYS[1], '', 'PX', '1000')\n\
+            local time = redis.call('PEXPIRETIME', KEYS[1]) - 1000\n\
+            redis.call('DEL', KEYS[1])\n\
+            return time";
+        match self.ask(redis::cmd("EVAL").arg(SCRIPT).arg(1).arg("what time is it")).await {
+            Value::Int(time) => time,
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn ask(&self, command: &redis::Cmd) -> Value {
-        command.query_async(&mut support::connection(&self.directory).await).await.unwrap()
+        let connection = self.connection.get_or_init(|| support::connection(&self.directory));
+        command.query_async(&mut connection.await.clone()).await.unwrap()
     }
 }
 
@@ -110,7 +128,11 @@ impl Instance for Opened {
 
     async fn advance(&self, by: Duration) {
         // The server counts milliseconds, and the last one belongs to whatever is about to be over.
-        self.clock.forward(by + Duration::from_millis(2));
+        let by = by + Duration::from_millis(2);
+        let before = self.time_of_expiry().await;
+        self.clock.forward(by);
+        // Valkey keeps the time for some milliseconds, between which it asks a clock that is not moved.
+        while self.time_of_expiry().await < before + i64::try_from(by.as_millis()).unwrap() {}
     }
 
     async fn set_fence(&self, key: &Key, fence: FencingToken) {
