@@ -1,7 +1,7 @@
 //! The benches of idem.
 //!
 //! ```text
-//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY|http:] [--quick] [--runs N] [--json FILE]
+//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY|redis:|http:] [--quick] [--runs N] [--json FILE]
 //! ```
 //!
 //! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
@@ -14,6 +14,7 @@
 mod http;
 mod load;
 mod memory;
+mod redis;
 mod report;
 mod rounds;
 mod sqlite;
@@ -31,7 +32,8 @@ use crate::report::Report;
 #[derive(Debug, Parser)]
 struct Args {
     /// What to measure: `memory:`, `sqlite:` and the directory on whose disk its files are made, or `http:`, the HTTP layer
-    /// on the memory store.
+    /// on the memory store; `redis:` or `valkey:`, a server that is started for the purpose, or the URL of one that nobody
+    /// else uses.
     #[arg(long, default_value = "memory:")]
     store: String,
     /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
@@ -64,7 +66,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 sqlite::run(&sqlite::Scale::new(args.quick), Path::new(directory))?
             }
             Some(("http", "")) => http::run(&http::Scale::new(args.quick))?,
-            _ => return Err("--store is `memory:`, `http:`, or `sqlite:` and a directory".into()),
+            Some(("redis" | "valkey" | "redis+unix", _)) => redis::run(&redis::Scale::new(args.quick), &args.store)?,
+            _ => {
+                return Err("--store is `memory:`, `http:`, `sqlite:` and a directory, `redis:`, `valkey:` or a \
+                            redis:// URL"
+                    .into());
+            }
         });
     }
     println!("{report}");

@@ -13,6 +13,9 @@ use crate::frame::{self, Frame, FrameState, TimeToLive};
 /// What `reserve.lua` answers.
 pub(crate) fn reserve(reply: Value, request: &Reserve) -> Result<ReserveOutcome, Cause> {
     match reply {
+        Value::Int(left) if left < 0 => {
+            Ok(ReserveOutcome::InFlight { attempt: 1, lease_left: millis(left.saturating_neg())? })
+        }
         Value::Int(fence) => Ok(ReserveOutcome::Reserved {
             attempt: 1,
             fence: fence_of(fence)?,

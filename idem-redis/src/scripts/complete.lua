@@ -7,10 +7,31 @@
 -- ARGV[4]  the answer: its format, and its bytes
 --
 -- An outcome of `reply.rs`. A string is a record that cannot be read.
+--
+-- The frequent case stands first, and defines no functions: making one costs as much as a command.
 local key = KEYS[1]
 local value = redis.call('GET', key)
 if not value then
   return 4
+end
+local is_own = string.sub(value, 2, 17) == ARGV[1]
+
+local letter = string.byte(value)
+if is_own and ((letter == 73 and #value == 70) or (letter == 65 and #value == 76)) then
+  local attempt = string.sub(value, 63, 63)
+  if string.byte(attempt) > 127 or string.sub(value, 60, 62) ~= '\0\0\0' then
+    -- Seven bits a byte, the lowest first.
+    local number = struct.unpack('>I4', value, 60)
+    attempt = ''
+    while number >= 128 do
+      attempt = attempt .. string.char(number % 128 + 128)
+      number = math.floor(number / 128)
+    end
+    attempt = attempt .. string.char(number)
+  end
+  value = 'C' .. string.sub(value, 2, 49) .. string.sub(value, 64, 70) .. attempt .. ARGV[3] .. ARGV[4]
+  redis.call('SET', key, value, 'PX', ARGV[2])
+  return 1
 end
 
 --@record.lua
@@ -19,25 +40,9 @@ local state = state_of(value)
 if not state then
   return string.sub(value, 1, 80)
 end
-if string.sub(value, 2, 17) ~= ARGV[1] or state == 'R' then
+if state ~= 'C' or not is_own then
   return 4
 end
-if state == 'C' then
-  -- The attempt and how long it is kept are numbers of 7 bits a byte; the answer stands after them.
-  local answer = string.match(value, '^[\128-\255]*[%z\1-\127][\128-\255]*[%z\1-\127]()', 57)
-  return answer and string.sub(value, answer) == ARGV[4] and 2 or 3
-end
-
-local attempt = string.sub(value, 63, 63)
-if string.sub(value, 60, 62) ~= '\0\0\0' or string.byte(attempt) > 127 then
-  local number = struct.unpack('>I4', value, 60)
-  attempt = ''
-  while number >= 128 do
-    attempt = attempt .. string.char(number % 128 + 128)
-    number = math.floor(number / 128)
-  end
-  attempt = attempt .. string.char(number)
-end
-local head = 'C' .. string.sub(value, 2, 49) .. string.sub(value, 64, 70)
-redis.call('SET', key, head .. attempt .. ARGV[3] .. ARGV[4], 'PX', ARGV[2])
-return 1
+-- Its attempt and how long it is kept are two numbers of seven bits a byte; the answer stands after them.
+local answer = string.match(value, '^[\128-\255]*[%z\1-\127][\128-\255]*[%z\1-\127]()', 57)
+return answer and string.sub(value, answer) == ARGV[4] and 2 or 3

@@ -5,37 +5,45 @@
 -- ARGV[2]  how long it is remembered, lease + record_ttl, in milliseconds
 -- ARGV[3]  '1' to take over from an owner whose lease is over, '0' to refuse that
 --
--- A number is the fence of a first attempt; a string is a record that the caller reads by itself; everything else is
--- {outcome, ..}, where the outcome is one of `reply.rs`.
+-- A number above 0 is the fence of a first attempt; one below is another's first attempt in flight, with what is left of its
+-- lease; a string is a record that the caller reads by itself; everything else is {outcome, ..}, the outcome as in
+-- `reply.rs`.
+--
+-- The frequent cases stand first, and define no functions: making one costs as much as a command.
 local key = KEYS[1]
 local value = redis.call('GET', key)
 
--- The most frequent first: a completed record is told as it is, and a free key is taken.
-if value and string.byte(value) == 67 then
-  return value
-end
-
-local FENCE_MAX = 9007199254740991
-local function next_fence(previous)
+if not value then
   local time = redis.call('TIME')
   local fence = time[1] * 1000000 + time[2]
-  return fence > previous and fence or previous + 1
-end
-
-if not value then
-  local fence = next_fence(0)
-  if fence > FENCE_MAX then
+  if fence > 9007199254740991 then
     return {6}
   end
   redis.call('SET', key, ARGV[1] .. struct.pack('>I7', fence), 'PX', ARGV[2])
   return fence
 end
 
+local letter = string.byte(value)
+if letter == 67 then
+  return value
+end
+
+local is_own = string.sub(value, 2, 17) == string.sub(ARGV[1], 2, 17)
+local is_mismatch = string.sub(value, 18, 49) ~= string.sub(ARGV[1], 18, 49)
+if letter == 73 and #value == 70 and not is_own and not is_mismatch then
+  local lease, record_ttl, attempt = struct.unpack('>I5I5I4', value, 50)
+  local left = redis.call('PTTL', key) - record_ttl
+  if attempt == 1 and left > 0 and left <= lease then
+    return -left
+  end
+end
+
 --@record.lua
 
 local function granted(attempt, previous)
-  local fence = next_fence(previous)
-  if fence > FENCE_MAX then
+  local time = redis.call('TIME')
+  local fence = math.max(time[1] * 1000000 + time[2], previous + 1)
+  if fence > 9007199254740991 then
     return {6}
   end
   redis.call('SET', key, string.sub(ARGV[1], 1, 59) .. struct.pack('>I4I7', attempt, fence), 'PX', ARGV[2])
@@ -46,16 +54,13 @@ local state = state_of(value)
 if not state then
   return string.sub(value, 1, 80)
 end
-
-local is_own = string.sub(value, 2, 17) == string.sub(ARGV[1], 2, 17)
 if state == 'R' then
   if is_own then
     return {2}
   end
   return granted(struct.unpack('>I4I7', value, 18))
 end
-
-if string.sub(value, 18, 49) ~= string.sub(ARGV[1], 18, 49) then
+if is_mismatch then
   return {3}
 end
 if state == 'A' and is_own then
@@ -84,10 +89,10 @@ if state == 'I' and left >= 0 then
   if stepped_back then
     redis.call('PEXPIRE', key, string.format('%.0f', left + record_ttl))
   end
-  return {4, attempt, left > 0 and left or 1}
+  return {4, attempt, math.max(left, 1)}
 end
 
 if ARGV[3] ~= '1' then
   return {5, attempt}
 end
-return granted(attempt < 4294967295 and attempt + 1 or attempt, fence)
+return granted(math.min(attempt + 1, 4294967295), fence)

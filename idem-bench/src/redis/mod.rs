@@ -1,0 +1,60 @@
+//! The store in Redis or Valkey.
+//!
+//! - [`floor`]: what the server's own commands can do, on a connection of the same kind.
+//! - [`throughput`]: first requests by 1 to 256 callers, against the fenced floor and against the unsafe way (a to f).
+//! - [`replay`]: a replay, against a bare `GET` (g, h).
+//! - [`burst`]: 64 duplicates at once of a request that runs (i).
+//! - [`resident`]: what a record takes of the server's memory (j).
+//! - [`trips`]: round trips, by the server's own count (k to m).
+//! - [`server`]: the server that is measured.
+//!
+//! Server and client share the machine's cores, so that only ratios can be carried elsewhere.
+
+mod burst;
+mod callers;
+mod floor;
+mod replay;
+mod resident;
+mod server;
+mod throughput;
+mod trips;
+
+use std::error::Error;
+
+use crate::report::Figure;
+
+/// How much is measured.
+#[derive(Debug)]
+pub(crate) struct Scale {
+    /// Rounds for each side.
+    rounds: usize,
+    /// What one caller asks for in a round.
+    alone: u64,
+    /// What many callers together ask for in a round.
+    together: u64,
+    /// Records of the memory figure.
+    records: u64,
+}
+
+impl Scale {
+    pub(crate) fn new(quick: bool) -> Self {
+        if quick {
+            Self { rounds: 7, alone: 200, together: 1024, records: 20_000 }
+        } else {
+            Self { rounds: 11, alone: 2000, together: 20_480, records: 400_000 }
+        }
+    }
+}
+
+/// All figures, once. `redis:` and `valkey:` alone are a server that is started for the purpose; anything longer is the URL
+/// of one that nobody else uses.
+pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let server = server::Server::of(url)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut figures = throughput::first_requests(scale, &server, &runtime)?;
+    figures.extend(replay::replays(scale, &server, &runtime)?);
+    figures.push(burst::refused(scale, &server, &runtime)?);
+    figures.push(resident::per_record(scale, &server, &runtime)?);
+    figures.extend(trips::counted(scale, &server, &runtime)?);
+    Ok(figures)
+}
