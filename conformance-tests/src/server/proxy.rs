@@ -34,6 +34,8 @@ struct Switches {
     accepted: usize,
     /// A connection that was accepted before this many had been cut is closed.
     cut_before: usize,
+    /// A connection that was accepted before this many had been silenced delivers requests and no replies.
+    silent_before: usize,
     refuse: bool,
     hold_requests: bool,
     hold_replies: bool,
@@ -59,6 +61,7 @@ impl Proxy {
             target,
             accepted: 0,
             cut_before: 0,
+            silent_before: 0,
             refuse: false,
             hold_requests: false,
             hold_replies: false,
@@ -97,6 +100,13 @@ impl Proxy {
     /// client hears nothing.
     pub fn hold_replies(&self, hold: bool) {
         self.shared.switches.send_modify(|switches| switches.hold_replies = hold);
+    }
+
+    /// Loses, from now on and for ever, all that the server says on the connections that are open: what is sent is
+    /// delivered and carried out, and nothing tells the client that its connection is dead. New connections work. So it is
+    /// when a firewall forgets a connection.
+    pub fn silence(&self) {
+        self.shared.switches.send_modify(|switches| switches.silent_before = switches.accepted);
     }
 
     /// Delivers the next request, waits until the server has begun to answer, and resets the connection instead of
@@ -192,7 +202,7 @@ async fn connect(client: TcpStream, number: usize, shared: Arc<Shared>) {
     // The first to end takes the other with it, and both ends of the connection.
     tokio::select! {
         _ = requests(from_client, to_server, &shared, &doomed) => {}
-        _ = replies(from_server, to_client, &shared, &doomed) => {}
+        _ = replies(from_server, to_client, number, &shared, &doomed) => {}
         _ = switches.wait_for(|switches| number < switches.cut_before) => {}
     }
 }
@@ -224,6 +234,7 @@ async fn requests(
 async fn replies(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
+    number: usize,
     shared: &Shared,
     doomed: &AtomicBool,
 ) -> io::Result<()> {
@@ -235,6 +246,9 @@ async fn replies(
             return Ok(());
         }
         let _ = switches.wait_for(|switches| !switches.hold_replies).await;
+        if number < switches.borrow().silent_before {
+            continue;
+        }
         client.write_all(&buffer[..count]).await?;
     }
 }
@@ -331,6 +345,20 @@ mod tests {
         proxy.hold_replies(false);
         assert_eq!(client.read_u8().await.unwrap(), 1);
         assert_eq!(client.read_u8().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_silenced_connection_stays_silent_and_the_next_one_works() {
+        let (target, seen) = echo().await;
+        let proxy = Proxy::start(target).await;
+        let mut old = client(&proxy).await;
+        assert_eq!(ask(&mut old, 1).await.unwrap(), 1);
+        proxy.silence();
+        old.write_u8(2).await.unwrap();
+        seen_at_least(&seen, 2).await;
+        let mut new = client(&proxy).await;
+        assert_eq!(ask(&mut new, 3).await.unwrap(), 3);
+        assert_eq!(old.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[tokio::test]
