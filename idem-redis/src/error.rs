@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::address::AddressError;
 use crate::frame::FrameError;
-use crate::link::Failure;
+use crate::health::Ailment;
+use crate::link::{Failure, is_own_timeout};
 
 /// Why the store refused, or failed, apart from the server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -18,6 +19,10 @@ pub(crate) enum Cause {
     Address(#[from] AddressError),
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error(transparent)]
+    Unfit(#[from] Ailment),
+    #[error("waiting for replicas takes connections of the store's own; use `connect` and its like")]
+    ReplicasOfOthers,
     #[error("the fencing tokens of this key are used up (above 2^53 - 1); check the server's clock")]
     NoFenceLeft,
     #[error("the server answered what the script does not say: {reply}")]
@@ -29,7 +34,7 @@ impl Cause {
     pub(crate) fn of(self, operation: Operation) -> StoreError {
         let kind = match &self {
             Self::AnswerTooLarge { .. } => StoreErrorKind::TooLarge,
-            Self::Address(_) => StoreErrorKind::Misconfigured,
+            Self::Address(_) | Self::Unfit(_) | Self::ReplicasOfOthers => StoreErrorKind::Misconfigured,
             Self::Frame(FrameError::LaterVersion(_)) => StoreErrorKind::Incompatible,
             Self::Frame(FrameError::Malformed) => StoreErrorKind::Corrupt,
             Self::NoFenceLeft | Self::Reply { .. } => StoreErrorKind::Internal,
@@ -59,9 +64,21 @@ pub(crate) fn is_no_write(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Extension && matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS"))
 }
 
-fn kind(error: &RedisError) -> StoreErrorKind {
-    use StoreErrorKind::{Corrupt, Full, Incompatible, Internal, Misconfigured, Timeout, Unavailable};
+/// What an error of the client or the server means, case by case.
+pub(crate) fn kind(error: &RedisError) -> StoreErrorKind {
+    use StoreErrorKind::{Corrupt, Full, Internal, Misconfigured, Timeout, Unavailable};
     match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ResponseError) => plain(error.detail().unwrap_or_default()),
+        ErrorKind::Extension => match error.code() {
+            Some("OOM") => Full,
+            // Another application's value is where the record should be. Nothing runs until somebody has looked at it.
+            Some("WRONGTYPE") => Corrupt,
+            Some("NOAUTH" | "WRONGPASS") => Misconfigured,
+            // A long script of somebody's; a disk that cannot be written; replicas that are missing; a failover.
+            Some("BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED") => Unavailable,
+            _ => Internal,
+        },
+        ErrorKind::Io if is_own_timeout(error) => Timeout,
         // It is starting, failing over or moving slots, or is a replica by now: all of it passes.
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
@@ -73,26 +90,16 @@ fn kind(error: &RedisError) -> StoreErrorKind {
             | ServerErrorKind::ReadOnly,
         )
         | ErrorKind::ClusterConnectionNotFound
-        | ErrorKind::NoValidReplicasFoundBySentinel => Unavailable,
+        | ErrorKind::NoValidReplicasFoundBySentinel
+        | ErrorKind::Io => Unavailable,
         ErrorKind::Server(ServerErrorKind::NoPerm)
         | ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::MasterNameNotFoundBySentinel
-        | ErrorKind::EmptySentinelList => Misconfigured,
-        ErrorKind::Server(ServerErrorKind::ResponseError) => plain(error.detail().unwrap_or_default()),
-        ErrorKind::Extension => match error.code() {
-            Some("OOM") => Full,
-            // Another application's value is where the record should be. Nothing runs until somebody has looked at it.
-            Some("WRONGTYPE") => Corrupt,
-            Some("NOAUTH" | "WRONGPASS") => Misconfigured,
-            // A long script of somebody's; a disk that cannot be written; replicas that are missing; a failover.
-            Some("BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED") => Unavailable,
-            _ => Internal,
-        },
-        ErrorKind::Io if error.is_timeout() => Timeout,
-        ErrorKind::Io => Unavailable,
+        | ErrorKind::EmptySentinelList
         // What answers is no Redis.
-        ErrorKind::Parse | ErrorKind::RESP3NotSupported => Incompatible,
+        | ErrorKind::Parse
+        | ErrorKind::RESP3NotSupported => Misconfigured,
         _ => Internal,
     }
 }
@@ -100,8 +107,14 @@ fn kind(error: &RedisError) -> StoreErrorKind {
 /// The errors that the server begins with a plain `ERR`.
 fn plain(detail: &str) -> StoreErrorKind {
     const PASSING: [&str; 1] = ["max number of clients"];
-    const OPERATORS: [&str; 6] =
-        ["unknown command", "DB index", "cluster support disabled", "AUTH", "invalid password", "Protected mode"];
+    const OPERATORS: [&str; 6] = [
+        "unknown command",
+        "DB index",
+        "cluster support disabled",
+        "AUTH",
+        "invalid password",
+        "Protected mode",
+    ];
     if PASSING.iter().any(|words| detail.contains(words)) {
         StoreErrorKind::Unavailable
     } else if OPERATORS.iter().any(|words| detail.contains(words)) {

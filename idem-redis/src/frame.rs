@@ -157,7 +157,8 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Frame, FrameError> {
 }
 
 fn completed(bytes: Vec<u8>) -> Result<Frame, FrameError> {
-    let (tail, rest) = postcard::take_from_bytes::<TailV1>(&bytes[TAIL..]).map_err(|_| FrameError::Malformed)?;
+    let (tail, rest) =
+        postcard::take_from_bytes::<TailV1>(&bytes[TAIL..]).map_err(|_| FrameError::Malformed)?;
     let body_len = rest.len();
     let (owner, fingerprint, fence) = (owner(&bytes), fingerprint(&bytes), fence(&bytes[49..TAIL])?);
     let unit = UNITS[(tail.kept_for & 3) as usize];
@@ -312,7 +313,9 @@ mod tests {
 
     #[test]
     fn how_long_an_answer_is_kept_comes_back_from_its_largest_unit() {
-        for millis in [1, 999, 1000, 1001, 60_000, 61_000, 3_600_000, 86_400_000, 315_360_000_000, 315_359_999_999] {
+        for millis in
+            [1, 999, 1000, 1001, 60_000, 61_000, 3_600_000, 86_400_000, 315_360_000_000, 315_359_999_999]
+        {
             let mut bytes = golden::records().swap_remove(2).bytes[..TAIL].to_vec();
             bytes.push(1);
             bytes.extend(kept_for(millis));

@@ -38,13 +38,20 @@ mod tests {
         let key = Key::new("tenant", "request").unwrap();
         let name = name("idem:", &key);
         assert_eq!(name, format!("idem:{}", &key.digest().to_hex()[..38]).into_bytes());
-        assert_eq!(name.len(), 43, "the allocator's class of 48, with the 4 bytes around a string of the server");
+        assert_eq!(
+            name.len(),
+            43,
+            "the allocator's class of 48, with the 4 bytes around a string of the server"
+        );
     }
 
     /// Names are part of the format: another one would not find the records of an earlier release.
     #[test]
     fn the_name_of_a_key_never_changes() {
         let key = Key::new("tenant", "request").unwrap();
-        assert_eq!(String::from_utf8(name("idem:", &key)).unwrap(), "idem:911a3a866b5de84f536ede4688e61d02c80cc4");
+        assert_eq!(
+            String::from_utf8(name("idem:", &key)).unwrap(),
+            "idem:911a3a866b5de84f536ede4688e61d02c80cc4"
+        );
     }
 }

@@ -13,23 +13,34 @@
 //! # Where things are
 //!
 //! `store` is the trait, and `script` how each operation reaches the server. The operations themselves are in
-//! `src/scripts`, one file each, in Lua; `reply` reads what they answer. `frame` is the bytes of a record, `key` its name,
-//! and `link` the connection.
+//! `src/scripts`, one file each, in Lua; `reply` reads what they answer. `frame` is the bytes of a record, `key` its name.
+//! `link` is the connection: to one server, to the master that Sentinel names, to a Cluster (`address` reads the URL);
+//! `health` looks at the servers, and `replication` waits for their replicas.
 
 mod address;
 mod error;
 mod frame;
+mod health;
 mod key;
 mod link;
 mod options;
+mod replication;
 mod reply;
 mod script;
 mod store;
+mod tls;
 
-pub use options::Options;
+pub use health::{Fact, Health, Persistence, ServerHealth};
+pub use link::Connection;
+pub use options::{HealthMode, Options, Replicas};
 pub use store::RedisStore;
 
 /// The README's examples, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Servers for the tests of links.
+#[cfg(test)]
+#[path = "../tests/support/servers/mod.rs"]
+mod support;

@@ -4,19 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use idem_core::transition::{self, MIN_TOMBSTONE};
-use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, ExpiredLeasePolicy, Key, Operation, OwnerToken, RecordView, ReleaseOutcome,
-    RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, check_lease,
-};
-use redis::{Cmd, Value};
 use crate::address::Address;
 use crate::error::{Cause, is_no_write, of_failure};
 use crate::frame::{self, millis};
-use crate::link::{Failure, Link};
+use crate::health::{Doctor, Health};
+use crate::link::{Connection, Link};
+use crate::replication::Pledge;
 use crate::script::{self, Script};
 use crate::{Options, key, reply};
+use async_trait::async_trait;
+use idem_core::transition::{self, MIN_TOMBSTONE};
+use idem_core::{
+    AbandonOutcome, CompleteOutcome, Completion, ExpiredLeasePolicy, Key, Operation, OwnerToken, RecordView,
+    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, check_lease,
+};
+use redis::{Cmd, Value};
 
 /// A store in Redis or Valkey. Clones share its connection; other processes may use the same server.
 ///
@@ -38,6 +40,7 @@ use crate::{Options, key, reply};
 #[derive(Clone)]
 pub struct RedisStore {
     link: Link,
+    doctor: Arc<Doctor>,
     options: Arc<Options>,
 }
 
@@ -49,12 +52,62 @@ impl RedisStore {
 
     /// Connects to the server of a URL.
     ///
-    /// Fails as `Misconfigured` if the URL is none, or the server refuses the login; and as `Unavailable` or `Timeout` if
-    /// it cannot be reached.
+    /// The URLs:
+    ///
+    /// | | |
+    /// |---|---|
+    /// | `redis://[[user]:password@]host[:port][/db]` | one server; `valkey://` is the same |
+    /// | `redis+unix:/path[?db=1&user=..&password=..]` | one server on a Unix socket; `unix:` is the same |
+    /// | `redis+sentinel://[[user]:password@]host[:port],host../service[/db][?sentinel_user=..&sentinel_password=..]` | the master that Sentinel names |
+    /// | `redis+cluster://[[user]:password@]host[:port],host..` | a Cluster, found through any of these nodes |
+    ///
+    /// With `rediss` or `valkeys` instead, everything is TLS (feature `tls`). User and password in front of the hosts are
+    /// for the servers that keep the data; Sentinels have their own. All are percent-encoded.
+    ///
+    /// Fails as `Misconfigured` if the URL is none, the server refuses the login or is too old, or keeps no records (see
+    /// [`HealthMode`](crate::HealthMode)); and as `Unavailable` or `Timeout` if it cannot be reached.
     pub async fn connect_with(url: &str, options: Options) -> Result<Self, StoreError> {
         let address = Address::parse(url).map_err(|error| Cause::from(error).of(Operation::Connect))?;
         let link = Link::connect(&address, &options).await?;
-        Ok(Self { link, options: Arc::new(options) })
+        Self::over(link, options).await
+    }
+
+    /// A store over a connection that the application already has, and keeps alive itself: see [`Connection`].
+    ///
+    /// ```no_run
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use idem_redis::{Options, RedisStore};
+    ///
+    /// let client = redis::Client::open("redis://127.0.0.1")?;
+    /// let connection = client.get_connection_manager().await?;
+    /// let store = RedisStore::from_connection(connection, Options::new()).await?;
+    /// # drop(store);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn from_connection(
+        connection: impl Into<Connection>,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        if options.replicas.is_some() {
+            return Err(Cause::ReplicasOfOthers.of(Operation::Connect));
+        }
+        Self::over(Link::over(connection.into(), &options), options).await
+    }
+
+    async fn over(link: Link, options: Options) -> Result<Self, StoreError> {
+        let doctor = Doctor::first(&link, &options).await;
+        let doctor = doctor.map_err(|ailment| Cause::from(ailment).of(Operation::Connect))?;
+        Ok(Self { link, doctor, options: Arc::new(options) })
+    }
+
+    /// Looks at the servers that keep the records, now: their version, role, eviction, persistence.
+    ///
+    /// The store does so itself at connect and every [`health_interval`](Options::health_interval), and logs what has
+    /// changed.
+    pub async fn health(&self) -> Health {
+        self.doctor.look(&self.link).await
     }
 
     /// Runs a script and reads its answer.
@@ -76,12 +129,17 @@ impl RedisStore {
         key::name(&self.options.key_prefix, key)
     }
 
+    /// What will tell whether replicas have the operation that comes next.
+    async fn pledge(&self, name: &[u8], operation: Operation) -> Result<Option<Pledge>, StoreError> {
+        self.link.pledge(name).await.map_err(|failure| of_failure(&failure, operation))
+    }
+
     /// What can be told of a reservation by a server that does not write now: everything that changes nothing.
     async fn look_instead(
         &self,
         name: &[u8],
         request: &Reserve,
-        refused: Failure,
+        refused: StoreError,
     ) -> Result<ReserveOutcome, StoreError> {
         const OPERATION: Operation = Operation::Reserve;
         let looked = script::GET.run(&self.link, name, |_| ()).await;
@@ -92,7 +150,15 @@ impl RedisStore {
                 return Ok(outcome);
             }
         }
-        Err(of_failure(&refused, OPERATION))
+        Err(refused)
+    }
+}
+
+/// Waits until replicas have what was done, if that was asked for.
+async fn replicated(pledge: Option<Pledge>, operation: Operation) -> Result<(), StoreError> {
+    match pledge {
+        None => Ok(()),
+        Some(pledge) => pledge.kept().await.map_err(|failure| of_failure(&failure, operation)),
     }
 }
 
@@ -101,6 +167,11 @@ impl ReservationStore for RedisStore {
     async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
         request.check()?;
         let name = self.name(key);
+        if let Some(ailment) = self.doctor.refusal() {
+            let refused = Cause::from(ailment).of(Operation::Reserve);
+            return self.look_instead(&name, &request, refused).await;
+        }
+        let pledge = self.pledge(&name, Operation::Reserve).await?;
         let record = frame::new_in_flight(&request);
         let remembered = millis(request.lease) + millis(request.record_ttl);
         let takes_over = match request.on_expired_lease {
@@ -111,8 +182,18 @@ impl ReservationStore for RedisStore {
             command.arg(&record[..]).arg(remembered).arg(takes_over);
         });
         match replied.await {
-            Ok(reply) => reply::reserve(reply, &request).map_err(|cause| cause.of(Operation::Reserve)),
-            Err(refused) if is_no_write(&refused.error) => self.look_instead(&name, &request, refused).await,
+            Ok(reply) => {
+                let outcome =
+                    reply::reserve(reply, &request).map_err(|cause| cause.of(Operation::Reserve))?;
+                if let ReserveOutcome::Reserved { .. } = outcome {
+                    replicated(pledge, Operation::Reserve).await?;
+                }
+                Ok(outcome)
+            }
+            Err(failure) if is_no_write(&failure.error) => {
+                let refused = of_failure(&failure, Operation::Reserve);
+                self.look_instead(&name, &request, refused).await
+            }
             Err(failure) => Err(of_failure(&failure, Operation::Reserve)),
         }
     }
@@ -120,10 +201,16 @@ impl ReservationStore for RedisStore {
     async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
         check_lease(lease)?;
         let lease = millis(lease);
-        self.run(Operation::Renew, &script::RENEW, key, reply::renew, |command| {
-            command.arg(owner.as_bytes()).arg(lease);
-        })
-        .await
+        let pledge = self.pledge(&self.name(key), Operation::Renew).await?;
+        let outcome = self
+            .run(Operation::Renew, &script::RENEW, key, reply::renew, |command| {
+                command.arg(owner.as_bytes()).arg(lease);
+            })
+            .await?;
+        if let RenewOutcome::Renewed { .. } = outcome {
+            replicated(pledge, Operation::Renew).await?;
+        }
+        Ok(outcome)
     }
 
     async fn complete(
@@ -140,10 +227,17 @@ impl ReservationStore for RedisStore {
         let retention = millis(completion.retention);
         let kept_for = frame::kept_for(retention);
         let answer = frame::answer(&completion.answer);
-        self.run(Operation::Complete, &script::COMPLETE, key, reply::complete, |command| {
-            command.arg(owner.as_bytes()).arg(retention).arg(&kept_for).arg(&answer);
-        })
-        .await
+        let pledge = self.pledge(&self.name(key), Operation::Complete).await?;
+        let outcome = self
+            .run(Operation::Complete, &script::COMPLETE, key, reply::complete, |command| {
+                command.arg(owner.as_bytes()).arg(retention).arg(&kept_for).arg(&answer);
+            })
+            .await?;
+        // Sent again, it asks again.
+        if let CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted = outcome {
+            replicated(pledge, Operation::Complete).await?;
+        }
+        Ok(outcome)
     }
 
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {

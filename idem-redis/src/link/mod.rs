@@ -1,45 +1,31 @@
-//! [`Link`]: one way to send a command, whatever the servers are.
+//! [`Link`]: the one way to send a command, whatever the servers are.
+//!
+//! | module | what it is | what it adds |
+//! |---|---|---|
+//! | `single` | one server: a multiplexed connection and what keeps it alive | bounds, timeouts, reconnection, silent links |
+//! | `sentinel` | which server that is, where Sentinel decides it | follows failovers |
+//! | `cluster` | one `single` for each master, and which key is where (`slots`) | redirections, slots that move, failovers |
+//! | `borrowed` | a connection of the application | bounds and timeouts |
+//!
+//! `dial` makes connections, `backoff` spaces the attempts, and `failure` says what an error means.
 
-use idem_core::{Effect, Operation, StoreError};
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, Value};
+mod backoff;
+mod borrowed;
+mod cluster;
+mod dial;
+mod failure;
+mod route;
+mod sentinel;
+mod single;
+mod slots;
+#[cfg(test)]
+mod tests;
 
-use crate::Options;
-use crate::address::Address;
-use crate::error::of_failure;
-
-/// A connection. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Link(MultiplexedConnection);
-
-/// A command failed.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) error: RedisError,
-    pub(crate) effect: Effect,
-}
-
-impl Link {
-    pub(crate) async fn connect(address: &Address, _options: &Options) -> Result<Self, StoreError> {
-        let opened = async {
-            let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(std::time::Duration::from_secs(10)));
-            redis::Client::open(address.0.clone())?.get_multiplexed_async_connection_with_config(&config).await
-        };
-        let opened = opened.await.map_err(|error| {
-            of_failure(&Failure { error, effect: Effect::NotApplied }, Operation::Connect)
-        });
-        Ok(Self(opened?))
-    }
-
-    /// One command, one round trip.
-    pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
-        let reply = self.0.clone().send_packed_command(command).await;
-        reply.and_then(Value::extract_error).map_err(|error| {
-            let effect = match error.kind() {
-                ErrorKind::Server(_) | ErrorKind::Extension => Effect::NotApplied,
-                _ => Effect::Unknown,
-            };
-            Failure { error, effect }
-        })
-    }
-}
+pub(crate) use self::backoff::jitter;
+pub use self::borrowed::Connection;
+pub(crate) use self::cluster::Cluster;
+pub(crate) use self::dial::Dialer;
+pub(crate) use self::failure::{Failure, is_own_timeout};
+pub(crate) use self::route::Link;
+pub(crate) use self::single::{Finder, Single};
+pub(crate) use self::slots::slot;

@@ -27,7 +27,8 @@ pub(crate) fn records() -> Vec<Golden> {
         record_ttl: Span::from_micros(record_ttl * 1000),
         abandoned,
     };
-    let completed = |answer: Answer, completed_at| State::Completed { answer, completed_at: at(completed_at) };
+    let completed =
+        |answer: Answer, completed_at| State::Completed { answer, completed_at: at(completed_at) };
     vec![
         golden(
             "in flight",

