@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::link::Connection;
 use crate::link::slot;
-use crate::support::cluster::Cluster;
-use crate::support::single::Kind;
+use crate::support::cluster::{Cluster, owner_of};
+use crate::support::single::{Kind, Server};
 
 fn options() -> Options {
     Options::new().command_timeout(Duration::from_secs(1)).silent_after(Duration::from_secs(1))
@@ -89,7 +89,7 @@ async fn a_slot_that_is_half_moved_is_served_by_both_sides() {
     let cluster = aside(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     let slot = slot(b"{tag}").to_string();
-    let owner = cluster.owner_of(slot.parse().unwrap());
+    let owner = owner_of(slot.parse().unwrap());
     let target = (owner + 1) % 3;
     ask(&link, &["SET", "{tag}old", "v"]).await;
     cluster.nodes[target].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(owner)]);
@@ -137,7 +137,7 @@ async fn the_replica_that_replaces_a_frozen_master_is_found() {
     })
     .await;
     // One key in the first master's slots. Nobody redirects: the frozen one says nothing, and the others are not asked.
-    let key = (0..).map(|n| format!("k{n}")).find(|key| slot(key.as_bytes()) <= 5460).unwrap();
+    let key = (0..1000).map(|n| format!("k{n}")).find(|key| slot(key.as_bytes()) <= 5460).unwrap();
     persist(&link, &["SET", &key, "v"]).await;
     let there: String = redis::from_redis_value(cluster.nodes[3].tell(&["GET", &key])).unwrap();
     assert_eq!(there, "v");
@@ -150,7 +150,7 @@ async fn a_cluster_that_is_down_is_told_without_effect_and_works_again() {
     let link = link(&cluster.url(), &options()).await;
     ask(&link, &["SET", "k", "v"]).await;
     let slot = slot(b"k");
-    let owner = cluster.owner_of(slot);
+    let owner = owner_of(slot);
     let slot = slot.to_string();
     cluster.nodes[owner].tell(&["CLUSTER", "DELSLOTS", &slot]);
     let failure = send(&link, &["GET", "k"]).await.unwrap_err();
@@ -161,7 +161,7 @@ async fn a_cluster_that_is_down_is_told_without_effect_and_works_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_no_cluster_is_a_mistake() {
-    let server = support::single::Server::redis();
+    let server = Server::redis();
     let url = server.url().replace("redis://", "redis+cluster://");
     let error = try_link(&url, &options()).await.err().unwrap();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied), "{error:?}");
@@ -170,7 +170,7 @@ async fn a_server_that_is_no_cluster_is_a_mistake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_applications_cluster_connection_can_be_shared() {
     let cluster = aside(|| Cluster::start(Kind::Redis)).await;
-    let nodes: Vec<_> = cluster.nodes.iter().map(|node| node.url()).collect();
+    let nodes: Vec<_> = cluster.nodes.iter().map(Server::url).collect();
     let connection = redis::cluster::ClusterClient::new(nodes).unwrap().get_async_connection().await.unwrap();
     let link = Link::over(Connection::from(connection), &Options::new());
     for n in 0..20 {

@@ -50,11 +50,6 @@ impl Cluster {
         format!("{node:x}").repeat(40)
     }
 
-    /// The master that had this slot at the beginning.
-    pub(crate) fn owner_of(&self, slot: u16) -> usize {
-        SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).unwrap()
-    }
-
     /// Waits until the replica of this master serves in its place.
     pub(crate) fn wait_until_replaced(&self, master: usize) {
         let slot = SLOTS[master].0.to_string();
@@ -106,24 +101,24 @@ impl Cluster {
     }
 }
 
+/// The master that has this slot at the beginning.
+pub(crate) fn owner_of(slot: u16) -> usize {
+    SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).unwrap()
+}
+
 /// What a node knows of the others, so that nobody has to introduce them.
 fn nodes_file(this: usize, ports: &[(u16, u16)]) -> String {
-    let mut file = String::new();
-    for (node, (port, bus)) in ports.iter().enumerate() {
+    let line = |(node, (port, bus)): (usize, &(u16, u16))| {
         let myself = if node == this { "myself," } else { "" };
-        let id = Cluster::id(node);
-        let epoch = node % 3 + 1;
-        file += &match SLOTS.get(node) {
-            Some((first, last)) => {
-                format!("{id} 127.0.0.1:{port}@{bus} {myself}master - 0 0 {epoch} connected {first}-{last}\n")
-            }
-            None => format!(
-                "{id} 127.0.0.1:{port}@{bus} {myself}slave {} 0 0 {epoch} connected\n",
-                Cluster::id(node - 3)
-            ),
-        };
-    }
-    file + "vars currentEpoch 6 lastVoteEpoch 0\n"
+        let (id, epoch) = (Cluster::id(node), node % 3 + 1);
+        let address = format!("{id} 127.0.0.1:{port}@{bus} {myself}");
+        match SLOTS.get(node) {
+            Some((first, last)) => format!("{address}master - 0 0 {epoch} connected {first}-{last}\n"),
+            None => format!("{address}slave {} 0 0 {epoch} connected\n", Cluster::id(node - 3)),
+        }
+    };
+    let nodes: String = ports.iter().enumerate().map(line).collect();
+    nodes + "vars currentEpoch 6 lastVoteEpoch 0\n"
 }
 
 /// The port of the master of a slot.

@@ -47,7 +47,7 @@ impl Watched {
             servers.push(replica.launch_on(*port, tempfile::tempdir().unwrap()));
         }
         let others: Vec<(u16, String)> = (0..3).map(|n| (free_port(), format!("{n}").repeat(40))).collect();
-        let sentinels = (0..3).map(|n| Sentinel::launch(n, &ports, &others, passwords)).collect();
+        let sentinels = (0..3).map(|n| Sentinel::launch(n, ports, &others, passwords)).collect();
         let mut watched = Self { servers, sentinels };
         watched.servers.iter_mut().for_each(Server::wait_until_it_answers);
         watched.wait_until_they_agree();
@@ -63,7 +63,7 @@ impl Watched {
 
     /// The place of the master among `servers`, as the first Sentinel that answers says.
     pub(crate) fn master(&self) -> Option<usize> {
-        let port = self.sentinels.iter().find_map(|sentinel| sentinel.master_port())?;
+        let port = self.sentinels.iter().find_map(Sentinel::master_port)?;
         self.servers.iter().position(|server| server.port() == port)
     }
 
@@ -95,29 +95,32 @@ impl Sentinel {
     /// What it would find out in some seconds stands in its file from the beginning.
     fn launch(
         n: usize,
-        servers: &[u16; 3],
+        servers: [u16; 3],
         others: &[(u16, String)],
         passwords: Option<(&str, &str)>,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (port, id) = &others[n];
-        let mut file = format!(
-            "port {port}\nbind 127.0.0.1\ndir .\nsentinel myid {id}\n\
-             sentinel monitor {SERVICE} 127.0.0.1 {} 2\n\
-             sentinel down-after-milliseconds {SERVICE} 500\n\
-             sentinel failover-timeout {SERVICE} 3000\n",
-            servers[0],
-        );
+        let mut lines = vec![
+            format!("port {port}"),
+            "bind 127.0.0.1".to_owned(),
+            "dir .".to_owned(),
+            format!("sentinel myid {id}"),
+            format!("sentinel monitor {SERVICE} 127.0.0.1 {} 2", servers[0]),
+            format!("sentinel down-after-milliseconds {SERVICE} 500"),
+            format!("sentinel failover-timeout {SERVICE} 3000"),
+        ];
         for replica in &servers[1..] {
-            file += &format!("sentinel known-replica {SERVICE} 127.0.0.1 {replica}\n");
+            lines.push(format!("sentinel known-replica {SERVICE} 127.0.0.1 {replica}"));
         }
         for (other, id) in others.iter().filter(|(other, _)| other != port) {
-            file += &format!("sentinel known-sentinel {SERVICE} 127.0.0.1 {other} {id}\n");
+            lines.push(format!("sentinel known-sentinel {SERVICE} 127.0.0.1 {other} {id}"));
         }
         if let Some((servers, sentinels)) = passwords {
-            file += &format!("sentinel auth-pass {SERVICE} {servers}\nrequirepass {sentinels}\n");
+            lines.push(format!("sentinel auth-pass {SERVICE} {servers}"));
+            lines.push(format!("requirepass {sentinels}"));
         }
-        std::fs::write(directory.path().join("sentinel.conf"), file).unwrap();
+        std::fs::write(directory.path().join("sentinel.conf"), lines.join("\n") + "\n").unwrap();
         let mut command = Command::new(Kind::Redis.program());
         command.args(["sentinel.conf", "--sentinel"]).current_dir(directory.path());
         let process = Process::start(&command, &directory.path().join("log"));
