@@ -142,9 +142,8 @@ impl Server {
     pub(crate) fn wait_until_it_answers(&mut self) {
         let log = self.directory.path().join("log");
         eventually("the server answers", || {
-            if self.process.has_ended() {
-                panic!("the server has ended: {}", std::fs::read_to_string(&log).unwrap_or_default());
-            }
+            let log = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(!self.process.has_ended(), "the server has ended: {}", log());
             // One that loads its data says so, and one that wants a password asks for it.
             match self.try_tell(&["PING"]) {
                 Ok(_) => true,

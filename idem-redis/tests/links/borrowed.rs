@@ -1,0 +1,50 @@
+//! Connections that the application already has.
+
+use idem_core::StoreErrorKind;
+
+use super::servers::cluster::Cluster;
+use super::servers::single::{Kind, Server, Setup};
+use super::*;
+
+#[tokio::test]
+async fn a_store_shares_the_applications_connection() {
+    let server = Server::redis();
+    let client = redis::Client::open(server.url()).unwrap();
+    let multiplexed = client.get_multiplexed_async_connection().await.unwrap();
+    let store = RedisStore::from_connection(multiplexed, Options::new()).await.unwrap();
+    live(&store, "multiplexed").await;
+    let manager = client.get_connection_manager().await.unwrap();
+    let store = RedisStore::from_connection(manager, Options::new()).await.unwrap();
+    live(&store, "manager").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_shares_the_applications_cluster_connection() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let nodes: Vec<_> = cluster.nodes.iter().map(Server::url).collect();
+    let connection = redis::cluster::ClusterClient::new(nodes).unwrap().get_async_connection().await.unwrap();
+    let store = RedisStore::from_connection(connection, Options::new()).await.unwrap();
+    for n in 0..20 {
+        live(&store, &n.to_string()).await;
+    }
+    assert_eq!(store.health().await.servers.len(), 3);
+}
+
+#[tokio::test]
+async fn a_borrowed_connection_is_held_to_the_same_health() {
+    let server = Setup::new(Kind::Redis).set(&["maxmemory-policy", "allkeys-lru"]).start();
+    let client = redis::Client::open(server.url()).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+    let error = RedisStore::from_connection(connection, Options::new()).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Misconfigured);
+}
+
+#[tokio::test]
+async fn waiting_for_replicas_needs_connections_of_its_own() {
+    let server = Server::redis();
+    let client = redis::Client::open(server.url()).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+    let options = Options::new().replicas(1, Duration::from_secs(1));
+    let error = RedisStore::from_connection(connection, options).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Misconfigured);
+}

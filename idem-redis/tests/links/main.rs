@@ -1,0 +1,76 @@
+//! A store and the world outside: failovers, replicas, servers that evict, logins, TLS. What a link does by itself is
+//! tested beside it, in `src/link/tests`.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+#[path = "../support/servers/mod.rs"]
+mod servers;
+
+mod borrowed;
+mod failover;
+mod health;
+mod replicas;
+mod secrets;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::time::Duration;
+
+use idem_core::{
+    Answer, CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReservationStore, Reserve,
+    ReserveOutcome, Response, StoreError,
+};
+use idem_redis::{Options, RedisStore};
+use tokio::time::Instant;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn key(name: &str) -> Key {
+    Key::new("links", name).unwrap()
+}
+
+fn request(owner: OwnerToken) -> Reserve {
+    Reserve::new(owner, Fingerprint::of(["payload"]), HOUR)
+}
+
+fn answer(bytes: &'static [u8]) -> Completion {
+    Completion::new(Answer::Response(Response::bytes(bytes)), HOUR)
+}
+
+/// Sends it again, with the same token, for as long as the error says that this may help: what the engine does.
+async fn persist<T, F: Future<Output = Result<T, StoreError>>>(operation: impl Fn() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match operation().await {
+            Ok(outcome) => return outcome,
+            Err(error) => {
+                assert!(error.is_transient(), "{error:?}");
+                assert!(Instant::now() < deadline, "in vain: {error:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+/// One whole life of a key: reserved, completed, replayed.
+async fn live(store: &RedisStore, name: &str) {
+    let (key, owner) = (key(name), OwnerToken::random());
+    let reserved = persist(|| store.reserve(&key, request(owner))).await;
+    assert!(matches!(reserved, ReserveOutcome::Reserved { attempt: 1, .. }), "{reserved:?}");
+    let completed = persist(|| store.complete(&key, owner, answer(b"done"))).await;
+    assert!(
+        matches!(completed, CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted),
+        "{completed:?}"
+    );
+    let replayed = persist(|| store.reserve(&key, request(OwnerToken::random()))).await;
+    assert!(matches!(replayed, ReserveOutcome::Completed { .. }), "{replayed:?}");
+}
+
+async fn connect(url: &str, options: Options) -> RedisStore {
+    RedisStore::connect_with(url, options).await.unwrap()
+}
+
+/// Servers start, and are asked, on threads of their own: they wait.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
