@@ -81,9 +81,10 @@ async fn a_store_finds_the_replica_that_replaces_a_clusters_master() {
         let store = connect(&cluster.url(), options()).await;
         let (stop, callers) = load(&store);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        match frozen {
-            false => cluster.nodes[0].kill(),
-            true => cluster.nodes[0].process.pause(),
+        if frozen {
+            cluster.nodes[0].process.pause();
+        } else {
+            cluster.nodes[0].kill();
         }
         let _cluster = aside(move || {
             cluster.wait_until_replaced(0);

@@ -1,5 +1,6 @@
 //! [`Watched`]: a master and its replicas, watched by Sentinels.
 
+use std::collections::HashMap;
 use std::process::Command;
 
 use conformance_tests::server::{Process, free_port};
@@ -81,6 +82,16 @@ impl Watched {
             self.servers[1..]
                 .iter()
                 .all(|replica| replica.info("master_link_status").as_deref() == Some("up"))
+        });
+        eventually("the Sentinels know that both replicas can be promoted", || {
+            self.sentinels.iter().all(|sentinel| {
+                let told = sentinel.tell(&["SENTINEL", "REPLICAS", SERVICE]).map(redis::from_redis_value);
+                let replicas: Vec<HashMap<String, String>> = told.unwrap_or(Ok(Vec::new())).unwrap();
+                let is_fit = |replica: &HashMap<String, String>| {
+                    replica["flags"] == "slave" && replica["master-link-status"] == "ok"
+                };
+                replicas.len() == 2 && replicas.iter().all(is_fit)
+            })
         });
         eventually("the Sentinels know each other", || {
             self.sentinels.iter().all(|sentinel| {
