@@ -54,7 +54,7 @@ pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error
     let mut figures = throughput::first_requests(scale, &server, &runtime)?;
     figures.extend(replay::replays(scale, &server, &runtime)?);
     figures.push(burst::refused(scale, &server, &runtime)?);
-    figures.push(resident::per_record(scale, &server, &runtime)?);
+    figures.push(resident::per_record(scale, &server::Server::of(url)?, &runtime)?);
     figures.extend(trips::counted(scale, &server, &runtime)?);
     Ok(figures)
 }
