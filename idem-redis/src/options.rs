@@ -136,10 +136,10 @@ impl Options {
         self
     }
 
-    /// The same options with another bound on commands under way; one at the least.
+    /// The same options with another bound on commands under way: at least one, at most 2^20.
     #[must_use]
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
-        self.max_in_flight = max_in_flight.max(1);
+        self.max_in_flight = max_in_flight;
         self
     }
 
@@ -187,6 +187,11 @@ impl Options {
     pub fn client_certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.tls.client = Some((chain.into(), key.into()));
         self
+    }
+
+    /// `max_in_flight`, as far as it makes sense.
+    pub(crate) fn places(&self) -> usize {
+        self.max_in_flight.clamp(1, 1 << 20)
     }
 }
 

@@ -96,8 +96,8 @@ impl Replication {
         if let Some(barrier) = barriers.get(place) {
             return Arc::clone(barrier);
         }
-        // Masters come and go; a barrier that nobody uses is a connection for nothing.
-        barriers.retain(|_, barrier| Arc::strong_count(barrier) > 1);
+        // Masters come and go. The barrier of one that is gone would try to connect for ever.
+        barriers.retain(|_, barrier| Arc::strong_count(barrier) > 1 || barrier.link.current().is_some());
         let finder = Finder::Node { place: place.clone(), login: self.login.clone() };
         let barrier = Arc::new(Barrier {
             link: Single::lazy(finder, self.dialer.clone(), &self.options),

@@ -72,8 +72,8 @@ impl Borrowed {
     pub(crate) fn new(connection: Connection, options: &Options) -> Self {
         Self {
             connection,
-            places: Arc::new(Semaphore::new(options.max_in_flight.min(Semaphore::MAX_PERMITS))),
-            max_in_flight: options.max_in_flight,
+            places: Arc::new(Semaphore::new(options.places())),
+            max_in_flight: options.places(),
             command_timeout: options.command_timeout,
         }
     }

@@ -38,7 +38,7 @@ impl Dialer {
             connector,
             connect_timeout: options.connect_timeout,
             command_timeout: options.command_timeout,
-            max_in_flight: options.max_in_flight,
+            max_in_flight: options.places(),
         })
     }
 

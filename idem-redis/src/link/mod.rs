@@ -16,6 +16,7 @@ mod dial;
 mod failure;
 mod route;
 mod sentinel;
+mod silence;
 mod single;
 mod slots;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! One multiplexed connection carries all callers. This module decides when it is no longer good, and makes another:
 //!
 //! - *closed*: the task that moves its bytes ends, and says so at once, also while nobody calls;
-//! - *silent*: commands time out, and for `silent_after` not one was answered;
+//! - *silent*: commands time out, and for `silent_after` nothing was answered to anybody (`silence`);
 //! - *not the master*: the server answered `READONLY` or `MASTERDOWN`, or Sentinel announced another.
 //!
 //! Then new callers wait for the next attempt to connect, and are told its failure if it fails; those that are under way
@@ -31,6 +31,7 @@ use super::backoff::Backoff;
 use super::dial::{Dialer, Dialled};
 use super::failure::{Failure, crowded, is_own_timeout, unconnected};
 use super::sentinel::Sentinels;
+use super::silence::Silence;
 use crate::Options;
 use crate::address::{Login, Place};
 
@@ -48,8 +49,7 @@ pub(super) struct Shared {
     max_in_flight: usize,
     command_timeout: Duration,
     silent_after: Duration,
-    /// Since when commands time out without one being answered: milliseconds after `born`, 0 for "they are answered".
-    silent_since: AtomicU64,
+    silence: Silence,
     born: Instant,
 }
 
@@ -101,13 +101,13 @@ impl Single {
     pub(crate) fn lazy(finder: Finder, dialer: Dialer, options: &Options) -> Self {
         let shared = Arc::new(Shared {
             current: watch::Sender::new(Current::Down { failed: 0, why: None }),
-            places: Semaphore::new(options.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            places: Semaphore::new(options.places()),
             finder,
             dialer,
-            max_in_flight: options.max_in_flight,
+            max_in_flight: options.places(),
             command_timeout: options.command_timeout,
             silent_after: options.silent_after,
-            silent_since: AtomicU64::new(0),
+            silence: Silence::default(),
             born: Instant::now(),
         });
         if let Finder::Sentinel(sentinels) = &shared.finder {
@@ -123,10 +123,10 @@ impl Single {
         match connection.send_packed_command(command).await {
             Ok(Value::ServerError(error)) => Err(self.shared.refused(&ready.live, error.into())),
             Ok(value) => {
-                self.shared.answered();
+                self.shared.silence.end();
                 Ok(value)
             }
-            Err(error) => Err(self.shared.broken(&ready.live, error)),
+            Err(error) => Err(self.shared.broken(&ready, error)),
         }
     }
 
@@ -139,14 +139,14 @@ impl Single {
         let mut connection = ready.connection();
         match connection.send_packed_commands(pipeline, 0, pipeline.len()).await {
             Ok(values) => {
-                self.shared.answered();
+                self.shared.silence.end();
                 let answer = |value| match value {
                     Value::ServerError(error) => Err(self.shared.refused(&ready.live, error.into()).error),
                     value => Ok(value),
                 };
                 Ok(values.into_iter().map(answer).collect())
             }
-            Err(error) => Err(self.shared.broken(&ready.live, error)),
+            Err(error) => Err(self.shared.broken(&ready, error)),
         }
     }
 
@@ -179,7 +179,7 @@ impl Single {
 
     async fn ready(&self) -> Result<Ready<'_>, Failure> {
         if let (Ok(place), Some(live)) = (self.shared.places.try_acquire(), self.shared.live()) {
-            return Ok(Ready { live, _place: place, left: None });
+            return Ok(Ready { live, _place: place, left: None, answers: self.shared.silence.answers() });
         }
         // Boxed, so that the rare way does not make the future of the common one larger.
         Box::pin(self.ready_in_time()).await
@@ -200,7 +200,9 @@ impl Single {
         let live = next.unwrap_or_else(|_| Err(timed_out())).map_err(unconnected)?;
         match deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(unconnected(timed_out())),
-            left => Ok(Ready { live, _place: place, left: Some(left) }),
+            left => {
+                Ok(Ready { live, _place: place, left: Some(left), answers: self.shared.silence.answers() })
+            }
         }
     }
 }
@@ -211,6 +213,8 @@ struct Ready<'l> {
     _place: SemaphorePermit<'l>,
     /// What is left of the command's time, if some was spent on waiting.
     left: Option<Duration>,
+    /// How many answers there had been when it was sent.
+    answers: u64,
 }
 
 impl Ready<'_> {
@@ -231,15 +235,9 @@ impl Shared {
         }
     }
 
-    fn answered(&self) {
-        if self.silent_since.load(Ordering::Relaxed) != 0 {
-            self.silent_since.store(0, Ordering::Relaxed);
-        }
-    }
-
     /// The server answered, with an error.
     fn refused(self: &Arc<Self>, live: &Live, error: RedisError) -> Failure {
-        self.answered();
+        self.silence.end();
         if let ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) = error.kind() {
             self.lost(live.number, &error);
         }
@@ -247,22 +245,16 @@ impl Shared {
     }
 
     /// There was no answer.
-    fn broken(self: &Arc<Self>, live: &Live, error: RedisError) -> Failure {
-        if !is_own_timeout(&error) || self.is_silent() {
-            self.lost(live.number, &error);
+    fn broken(self: &Arc<Self>, ready: &Ready<'_>, error: RedisError) -> Failure {
+        let is_silent = || {
+            let now = self.born.elapsed();
+            let sent = now.saturating_sub(ready.left.unwrap_or(self.command_timeout));
+            self.silence.is_dead(ready.answers, sent, now, self.silent_after)
+        };
+        if !is_own_timeout(&error) || is_silent() {
+            self.lost(ready.live.number, &error);
         }
         Failure::unknown(error)
-    }
-
-    /// A command timed out. Whether all have, for so long that the connection must be dead.
-    fn is_silent(&self) -> bool {
-        let now = milliseconds(self.born.elapsed()) + 1;
-        let sent = now.saturating_sub(milliseconds(self.command_timeout)).max(1);
-        let since = match self.silent_since.compare_exchange(0, sent, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => sent,
-            Err(since) => since,
-        };
-        now.saturating_sub(since) >= milliseconds(self.silent_after)
     }
 
     /// The connection of this number is of no use any more. The first to say so begins to make another.
@@ -348,18 +340,20 @@ impl Shared {
             }
         });
         let live = Live { connection, place, number, driver: driver.abort_handle() };
-        self.silent_since.store(0, Ordering::Relaxed);
+        self.silence.end();
         self.current.send_replace(Current::Up(Arc::new(live)));
     }
 
-    fn failed(&self, error: &RedisError) {
+    /// Tells those who wait that an attempt failed. The how many-th.
+    fn failed(&self, error: &RedisError) -> u64 {
+        let mut attempts = 1;
         self.current.send_modify(|current| {
-            let failed = match current {
-                Current::Down { failed, .. } => *failed + 1,
-                Current::Up(_) => 1,
-            };
-            *current = Current::Down { failed, why: Some(error.clone()) };
+            if let Current::Down { failed, .. } = current {
+                attempts = *failed + 1;
+            }
+            *current = Current::Down { failed: attempts, why: Some(error.clone()) };
         });
+        attempts
     }
 }
 
@@ -414,13 +408,11 @@ async fn reconnect(link: Weak<Shared>) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(name: "idem_redis.link.unreachable", error = %error, "an attempt to connect failed");
-                link.failed(&error);
+                // Once for each outage; it may last, and the attempts are many.
+                if link.failed(&error) == 1 {
+                    tracing::warn!(name: "idem_redis.link.unreachable", error = %error, "the server cannot be reached");
+                }
             }
         }
     }
-}
-
-fn milliseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX / 2)
 }

@@ -7,6 +7,7 @@
 mod servers;
 
 mod borrowed;
+mod events;
 mod failover;
 mod health;
 mod replicas;
