@@ -1,11 +1,14 @@
 //! [`Process`]: a server that never outlives its test.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A running server. Killed when this is dropped, and also when this process dies without dropping anything.
@@ -133,17 +136,37 @@ impl Drop for Process {
     }
 }
 
-/// A port of the loopback interface on which nobody listens at this moment.
+/// A port of the loopback interface on which nobody listens, and which no other test process on this machine is given as
+/// long as this one lives.
 ///
-/// Another process may take it before the server does. The system hands out ports that have not been used for long, so
-/// that this is rare; a server that cannot listen must fail its test at once, with the server's log.
+/// Two things took ports away between the choice and the server's start, each seen in a run: other tests, which now see a
+/// lock, and outgoing connections, which the system gives higher ports than these.
 ///
 /// # Panics
 ///
-/// If the system has no port left.
+/// If the directory for temporary files cannot be written.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
-    listener.local_addr().expect("it listens").port()
+    /// Locks, which end with this process.
+    static GIVEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    const PORTS: std::ops::Range<u64> = 10_240..32_000;
+
+    let locks = std::env::temp_dir().join(format!("idem-test-ports-{}", rustix::process::getuid().as_raw()));
+    std::fs::create_dir_all(&locks).expect("the directory for temporary files can be written");
+    loop {
+        let random = RandomState::new().hash_one(std::process::id());
+        let port = PORTS.start + random % (PORTS.end - PORTS.start);
+        let lock =
+            OpenOptions::new().create(true).write(true).truncate(false).open(locks.join(port.to_string()));
+        let lock = lock.expect("the directory is ours");
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        let port = u16::try_from(port).expect("they end before");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            GIVEN.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+            return port;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -227,5 +250,14 @@ mod tests {
     #[test]
     fn free_ports_can_be_listened_on() {
         TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    }
+
+    #[test]
+    fn a_port_is_given_once() {
+        let ports: std::collections::HashSet<_> = (0..100).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 100);
+        for port in ports {
+            TcpListener::bind(("127.0.0.1", port)).unwrap();
+        }
     }
 }
