@@ -66,11 +66,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 sqlite::run(&sqlite::Scale::new(args.quick), Path::new(directory))?
             }
             Some(("http", "")) => http::run(&http::Scale::new(args.quick))?,
-            Some(("redis" | "valkey" | "redis+unix", _)) => redis::run(&redis::Scale::new(args.quick), &args.store)?,
+            Some(("redis" | "valkey" | "redis+unix", _)) => {
+                redis::run(&redis::Scale::new(args.quick), &args.store)?
+            }
             _ => {
-                return Err("--store is `memory:`, `http:`, `sqlite:` and a directory, `redis:`, `valkey:` or a \
+                return Err(
+                    "--store is `memory:`, `http:`, `sqlite:` and a directory, `redis:`, `valkey:` or a \
                             redis:// URL"
-                    .into());
+                        .into(),
+                );
             }
         });
     }

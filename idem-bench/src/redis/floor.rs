@@ -69,7 +69,10 @@ impl Floor {
     }
 
     async fn ask(&mut self, command: &Cmd) -> Value {
-        self.connection.send_packed_command(command).await.unwrap_or_else(|error| panic!("the floor failed: {error}"))
+        self.connection
+            .send_packed_command(command)
+            .await
+            .unwrap_or_else(|error| panic!("the floor failed: {error}"))
     }
 }
 

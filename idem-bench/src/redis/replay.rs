@@ -18,7 +18,11 @@ use crate::subject::{fingerprint, first_request, reserve};
 /// Completed keys that are asked for in turn.
 const KEYS: u64 = 1000;
 
-pub(super) fn replays(scale: &Scale, server: &Server, runtime: &Runtime) -> Result<Vec<Figure>, Box<dyn Error>> {
+pub(super) fn replays(
+    scale: &Scale,
+    server: &Server,
+    runtime: &Runtime,
+) -> Result<Vec<Figure>, Box<dyn Error>> {
     let (of_floor, of_store) = (Load::new(64), Load::new(64));
     let store = Arc::new(runtime.block_on(server.store())?);
     let mut floor = runtime.block_on(async { Floor::new(server.connection().await?).await })?;
@@ -35,7 +39,10 @@ pub(super) fn replays(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
         let count = 2 * if callers == 1 { scale.alone } else { scale.together };
         let asked = |load: &Load| {
             let keys: Vec<_> = (0..KEYS).map(|number| (load.key(number), load.answer(number))).collect();
-            shares(keys.into_iter().cycle().take(usize::try_from(count).unwrap_or(usize::MAX)).collect(), callers)
+            shares(
+                keys.into_iter().cycle().take(usize::try_from(count).unwrap_or(usize::MAX)).collect(),
+                callers,
+            )
         };
         let rounds = alternate(
             scale.rounds,
@@ -54,8 +61,10 @@ pub(super) fn replays(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
                     let store = Arc::clone(&store);
                     async move {
                         for (key, answer) in asked {
-                            let outcome = store.reserve(&key, reserve(OwnerToken::random(), fingerprint())).await;
-                            let Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) = outcome
+                            let outcome =
+                                store.reserve(&key, reserve(OwnerToken::random(), fingerprint())).await;
+                            let Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) =
+                                outcome
                             else {
                                 panic!("not a replay: {outcome:?}");
                             };

@@ -16,7 +16,11 @@ use crate::report::{Figure, Target};
 use crate::rounds::Spread;
 use crate::subject::{fingerprint, first_request};
 
-pub(super) fn per_record(scale: &Scale, server: &Server, runtime: &Runtime) -> Result<Figure, Box<dyn Error>> {
+pub(super) fn per_record(
+    scale: &Scale,
+    server: &Server,
+    runtime: &Runtime,
+) -> Result<Figure, Box<dyn Error>> {
     let store = Arc::new(runtime.block_on(server.store())?);
     let mut connection = runtime.block_on(server.connection())?;
     let load = Load::new(64);

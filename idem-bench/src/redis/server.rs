@@ -58,9 +58,14 @@ impl Server {
 }
 
 /// A number of the server's own statistics.
-pub(super) async fn statistic(connection: &mut MultiplexedConnection, section: &str, name: &str) -> RedisResult<u64> {
+pub(super) async fn statistic(
+    connection: &mut MultiplexedConnection,
+    section: &str,
+    name: &str,
+) -> RedisResult<u64> {
     let info: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
     let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|number| number.trim().parse().ok());
-    number.ok_or_else(|| redis::RedisError::from((redis::ErrorKind::UnexpectedReturnType, "no such statistic")))
+    number
+        .ok_or_else(|| redis::RedisError::from((redis::ErrorKind::UnexpectedReturnType, "no such statistic")))
 }

@@ -39,7 +39,11 @@ pub(super) fn first_requests(
 ) -> Result<Vec<Figure>, Box<dyn Error>> {
     let store = Arc::new(runtime.block_on(server.store())?);
     let floor = runtime.block_on(async { Floor::new(server.connection().await?).await })?;
-    Ok(FIGURES.map(|(id, callers, against, target)| of(scale, &store, &floor, runtime, (id, callers, against, target))).into())
+    Ok(FIGURES
+        .map(|(id, callers, against, target)| {
+            of(scale, &store, &floor, runtime, (id, callers, against, target))
+        })
+        .into())
 }
 
 fn of(

@@ -16,7 +16,11 @@ use crate::report::{Figure, Target};
 use crate::rounds::Spread;
 use crate::subject::{fingerprint, first_request, reserve};
 
-pub(super) fn counted(scale: &Scale, server: &Server, runtime: &Runtime) -> Result<Vec<Figure>, Box<dyn Error>> {
+pub(super) fn counted(
+    scale: &Scale,
+    server: &Server,
+    runtime: &Runtime,
+) -> Result<Vec<Figure>, Box<dyn Error>> {
     let load = Load::new(64);
     let count = scale.alone;
     runtime.block_on(async {
@@ -36,7 +40,8 @@ pub(super) fn counted(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
 
         let begins = reads().await?;
         for number in 1..=count {
-            let outcome = store.reserve(&load.key(number), reserve(OwnerToken::random(), fingerprint())).await;
+            let outcome =
+                store.reserve(&load.key(number), reserve(OwnerToken::random(), fingerprint())).await;
             assert!(matches!(outcome, Ok(ReserveOutcome::Completed { .. })), "{outcome:?}");
         }
         let replays = reads().await? - begins - 1;
