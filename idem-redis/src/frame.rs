@@ -103,7 +103,7 @@ pub(crate) fn new_in_flight(request: &Reserve) -> [u8; 63] {
 
 /// How long an answer is kept, as its record shows it.
 pub(crate) fn kept_for(millis: u64) -> Vec<u8> {
-    let unit = UNITS.iter().rposition(|unit| millis % unit == 0).unwrap_or_default();
+    let unit = UNITS.iter().rposition(|unit| millis.is_multiple_of(*unit)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(8);
     push_varint(&mut bytes, (millis / UNITS[unit]) << 2 | unit as u64);
     bytes

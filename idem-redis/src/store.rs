@@ -174,12 +174,11 @@ impl ReservationStore for RedisStore {
         let pledge = self.pledge(&name, Operation::Reserve).await?;
         let record = frame::new_in_flight(&request);
         let remembered = millis(request.lease) + millis(request.record_ttl);
-        let takes_over = match request.on_expired_lease {
-            ExpiredLeasePolicy::TakeOver => "1",
-            ExpiredLeasePolicy::Refuse => "0",
-        };
         let replied = script::RESERVE.run(&self.link, &name, |command| {
-            command.arg(&record[..]).arg(remembered).arg(takes_over);
+            command.arg(&record[..]).arg(remembered);
+            if request.on_expired_lease == ExpiredLeasePolicy::Refuse {
+                command.arg("refuse");
+            }
         });
         match replied.await {
             Ok(reply) => {

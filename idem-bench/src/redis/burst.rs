@@ -23,10 +23,10 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
     let mut floor = runtime.block_on(async { Floor::new(server.connection().await?).await })?;
     let bursts = scale.alone / 10;
     let running = |load: &Load| load.requests(0..bursts).into_iter().map(Arc::new).collect::<Vec<_>>();
-    let (on_floor, on_store) = (running(&of_floor), running(&of_store));
+    let (claimed, running_there) = (running(&of_floor), running(&of_store));
     runtime.block_on(async {
-        for (claimed, reserved) in on_floor.iter().zip(&on_store) {
-            floor.claim(claimed).await;
+        for (claim, reserved) in claimed.iter().zip(&running_there) {
+            floor.claim(claim).await;
             let outcome = store.reserve(&reserved.key, reserve(reserved.owner, fingerprint())).await;
             assert!(matches!(outcome, Ok(ReserveOutcome::Reserved { .. })), "{outcome:?}");
         }
@@ -36,7 +36,7 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
     let rounds = alternate(
         scale.rounds,
         || {
-            let each = on_floor.iter().map(|running| {
+            let each = claimed.iter().map(|running| {
                 all_at_once(runtime, vec![vec![Arc::clone(running)]; DUPLICATES], |running| {
                     let mut floor = floor.clone();
                     async move { floor.refused(&running[0]).await }
@@ -45,7 +45,7 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
             each.sum()
         },
         || {
-            let each = on_store.iter().map(|running| {
+            let each = running_there.iter().map(|running| {
                 all_at_once(runtime, vec![vec![Arc::clone(running)]; DUPLICATES], |running| {
                     let store = Arc::clone(&store);
                     async move {

@@ -3,7 +3,7 @@
 -- KEYS[1]  the record
 -- ARGV[1]  a new record in flight as attempt 1, without its fence: state, token, fingerprint, lease, record_ttl, attempt
 -- ARGV[2]  how long it is remembered, lease + record_ttl, in milliseconds
--- ARGV[3]  '1' to take over from an owner whose lease is over, '0' to refuse that
+-- ARGV[3]  if it is there, an owner whose lease is over is not taken over from
 --
 -- A number above 0 is the fence of a first attempt; one below is another's first attempt in flight, with what is left of its
 -- lease; a string is a record that the caller reads by itself; everything else is {outcome, ..}, the outcome as in
@@ -92,7 +92,7 @@ if state == 'I' and left >= 0 then
   return {4, attempt, math.max(left, 1)}
 end
 
-if ARGV[3] ~= '1' then
+if ARGV[3] then
   return {5, attempt}
 end
 return granted(math.min(attempt + 1, 4294967295), fence)
