@@ -22,6 +22,15 @@
 //! A completed record with an answer of 64 bytes is to fit into 124, since the allocator's next class after 128 is 160: hence
 //! `kept_for` in its largest whole unit and the format in one number.
 //!
+//! # Why fences increase
+//!
+//! Every fence is `max(the record's fence + 1, the server's time in microseconds)`, made in the script that writes it, and is
+//! written into the record. While the key has a record of any state, the first term orders two owners, however the clock
+//! steps. Once the record is forgotten only the clock is left, and it has moved on: a record lives for a millisecond at the
+//! least, a server does not make as many takeovers in that time as it has microseconds, and so the clock is past every fence
+//! that was ever made from it. What breaks this is a clock that steps back by more than it took the record to be forgotten,
+//! an eviction, or a `DEL`; the README says so. A fence above 2^53 - 1 is refused, and never wraps.
+//!
 //! INV-1: what does not decode to its last byte is an error, never a record and never absent.
 
 use std::time::Duration;
