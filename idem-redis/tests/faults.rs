@@ -295,6 +295,32 @@ async fn a_record_that_was_made_persistent_is_up_for_takeover_or_replayed_for_ev
     assert_eq!(store.complete(&running, zombie, completion("late")).await.unwrap(), CompleteOutcome::Lost);
 }
 
+/// The README tells operators which rights a store needs.
+#[tokio::test]
+async fn a_user_with_the_rights_that_the_readme_names_can_do_everything() {
+    let server = Server::start(Kind::Redis);
+    let readme = include_str!("../README.md");
+    let rights = readme.split("A user (ACL) needs `").nth(1).unwrap().split('`').next().unwrap();
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("app").arg("on").arg(">secret").arg("~idem:*");
+    ask(&server, user.arg(rights.split(' ').collect::<Vec<_>>())).await;
+    let store = RedisStore::connect(&format!("{}?user=app&password=secret", server.url())).await.unwrap();
+
+    let key = key("with few rights");
+    let first = reserved(&store, &key).await.0;
+    server.clock().back(HOUR);
+    assert!(matches!(reserve(&store, &key).await.unwrap(), ReserveOutcome::InFlight { .. }));
+    assert!(matches!(store.renew(&key, first, LEASE).await.unwrap(), RenewOutcome::Renewed { .. }));
+    assert_eq!(store.abandon(&key, first).await.unwrap(), AbandonOutcome::Abandoned);
+    let (second, _, attempt) = reserved(&store, &key).await;
+    assert_eq!(attempt, 2);
+    assert_eq!(store.release(&key, second).await.unwrap(), ReleaseOutcome::Released);
+    let third = reserved(&store, &key).await.0;
+    completed(&store, &key, third, "an answer").await;
+    assert!(is_replayed(&store, &key, "an answer").await);
+    assert!(store.get(&key).await.unwrap().is_some());
+}
+
 /// The bytes that this release writes are those that later ones will have to read.
 #[tokio::test]
 async fn what_is_written_is_what_the_golden_records_are() {
