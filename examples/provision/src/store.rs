@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use idem_core::ReservationStore;
 use idem_memory::MemoryStore;
+use idem_redis::RedisStore;
 use idem_sqlite::SqliteStore;
 
 use crate::Failure;
+
+/// The URLs that are known, for people.
+const KNOWN: &str = "`memory:`, `sqlite:PATH`, `redis://..` or `redis+cluster://..`";
 
 /// A store, and what it can do beside the trait.
 pub(crate) struct Store {
@@ -18,21 +22,25 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the store of a URL.
     pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
-        match url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("memory") => {
-                Ok(Self { records: Arc::new(MemoryStore::connect(url).await?), sqlite: None })
-            }
+        // Schemes of the same store differ in what follows the first word: `redis+cluster`, `rediss`, ..
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+        let family = scheme.map(|scheme| scheme.split_once('+').map_or(scheme, |(family, _)| family));
+        let (records, sqlite): (Arc<dyn ReservationStore>, _) = match family {
+            Some("memory") => (Arc::new(MemoryStore::connect(url).await?), None),
             Some("sqlite") => {
                 let store = SqliteStore::connect(url).await?;
-                Ok(Self { records: Arc::new(store.clone()), sqlite: Some(store) })
+                (Arc::new(store.clone()), Some(store))
             }
+            Some("redis" | "rediss") => (Arc::new(RedisStore::connect(url).await?), None),
             // The rest of the URL may hold a password.
-            Some(scheme) => Err(format!(
-                "the scheme `{scheme}:` of --store is not supported here; these are: `memory:` and `sqlite:PATH`"
-            )
-            .into()),
-            None => Err("--store is a URL: `memory:` or `sqlite:PATH`".into()),
-        }
+            Some(family) => {
+                return Err(
+                    format!("--store has an unknown scheme, `{family}:`; these are known: {KNOWN}").into()
+                );
+            }
+            None => return Err(format!("--store is a URL: {KNOWN}").into()),
+        };
+        Ok(Self { records, sqlite })
     }
 
     /// Waits until what was handed to the store is done.

@@ -42,6 +42,26 @@ impl Database for Sqlite {
     }
 }
 
+/// A store that is no database: the ledger is all that can be looked at.
+pub(crate) struct Ledger(Files);
+
+impl Ledger {
+    pub(crate) fn beside(store: String) -> Self {
+        Self(Files::beside(store))
+    }
+}
+
+impl Database for Ledger {
+    fn files(&self) -> &Files {
+        &self.0
+    }
+
+    fn onlooker(&self, ledger_is_in_store: bool) -> Box<dyn Onlooker> {
+        assert!(!ledger_is_in_store, "it has no transactions");
+        Box::new(Connection::open(self.0.path("ledger.db")).unwrap())
+    }
+}
+
 impl Onlooker for Connection {
     fn sees_open_transaction(&mut self) -> bool {
         // Without a timeout, it is refused at once if another has the file's only lock for writing.

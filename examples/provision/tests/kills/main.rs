@@ -8,12 +8,15 @@
 
 mod database;
 mod rounds;
+#[path = "../provision/servers.rs"]
+mod servers;
 #[path = "../provision/support.rs"]
 mod support;
 mod window;
 
-use crate::database::Sqlite;
+use crate::database::{Ledger, Sqlite};
 use crate::rounds::{Mode, run};
+use crate::servers::Redis;
 
 #[test]
 fn with_the_effect_in_the_transaction_every_key_has_one_row_on_sqlite() {
@@ -23,4 +26,10 @@ fn with_the_effect_in_the_transaction_every_key_has_one_row_on_sqlite() {
 #[test]
 fn without_it_every_further_effect_has_a_higher_attempt_number_on_sqlite() {
     run(&Sqlite::new(), Mode::Plain);
+}
+
+#[test]
+fn without_it_every_further_effect_has_a_higher_attempt_number_on_redis() {
+    let redis = Redis::start();
+    run(&Ledger::beside(redis.url()), Mode::Plain);
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
+use crate::servers::Redis;
 use crate::support::{Files, provision};
 
 #[test]
@@ -122,7 +123,13 @@ fn what_a_store_cannot_do_is_said_at_the_start() {
         &["--store", "memory:", "--transactional"],
         "--transactional needs a store that has transactions",
     );
-    refuses(&["--store", "mongodb://user:secret@host", "--ledger", &ledger], "`memory:` and `sqlite:PATH`");
+    let redis = Redis::start();
+    refuses(
+        &["--store", &redis.url(), "--transactional"],
+        "--transactional needs a store that has transactions",
+    );
+    refuses(&["--store", "redis+unix:/nowhere", "--ledger", &ledger], "connect");
+    refuses(&["--store", "mongodb://user:secret@host", "--ledger", &ledger], "`sqlite:PATH`, `redis://..`");
     refuses(&["--store", "sqlite:", "--ledger", &ledger], "connect");
     refuses(
         &["--store", "memory:", "--ledger", &ledger, "--fingerprint-window", "0s"],

@@ -1,5 +1,6 @@
 //! The race, as it is run by hand.
 
+use crate::servers::Redis;
 use crate::support::{Files, provision};
 
 fn race(arguments: &[&str]) {
@@ -28,5 +29,36 @@ fn each_key_runs_once_in_memory() {
 
 #[test]
 fn each_key_runs_once_in_a_file_that_is_named() {
-    race(&["--store", &Files::new().store()]);
+    race(&["--store", Files::new().store()]);
+}
+
+#[test]
+fn each_key_runs_once_on_redis() {
+    race(&["--store", &Redis::start().url()]);
+}
+
+/// Sends each of some keys to both processes, several times at the same instant, until all are answered.
+fn race_of_two_processes(files: &Files) {
+    let both = [files.serve(&["--simulate"]), files.serve(&["--simulate"])];
+    for key in ["a", "b", "c", "d", "e"] {
+        let asking: Vec<_> = (0..16)
+            .map(|number| both[number % 2].asking_until_answered(key, r#"{"name": "orders"}"#))
+            .collect();
+        let mut answers: Vec<_> = asking.into_iter().map(|asking| asking.join().unwrap()).collect();
+        answers.dedup();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+    }
+    let keys: Vec<_> = both[0].ledger().iter().map(|row| row["key"].clone()).collect();
+    assert_eq!(keys, ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn each_key_runs_once_in_two_processes_on_one_file() {
+    race_of_two_processes(&Files::new());
+}
+
+#[test]
+fn each_key_runs_once_in_two_processes_on_one_redis() {
+    let redis = Redis::start();
+    race_of_two_processes(&Files::beside(redis.url()));
 }

@@ -12,26 +12,37 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory for the files of one test.
-pub(crate) struct Files(TempDir);
+/// A directory for the files of one test, and the store of its services.
+pub(crate) struct Files {
+    directory: TempDir,
+    store: String,
+}
 
 impl Files {
+    /// With a store in a file of the directory.
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let directory = tempfile::tempdir().unwrap();
+        let store = format!("sqlite:{}", directory.path().join("store.db").display());
+        Self { directory, store }
+    }
+
+    /// With a store that is somewhere else.
+    pub(crate) fn beside(store: String) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), store }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
-    pub(crate) fn store(&self) -> String {
-        format!("sqlite:{}", self.path("store.db").display())
+    pub(crate) fn store(&self) -> &str {
+        &self.store
     }
 
     /// Starts a process on the store and the ledger of this directory.
     pub(crate) fn serve(&self, further: &[&str]) -> Process {
         let ledger = self.path("ledger.db");
-        let mut arguments = vec!["--store".into(), self.store()];
+        let mut arguments = vec!["--store".into(), self.store.clone()];
         if !further.contains(&"--transactional") {
             arguments.extend(["--ledger".into(), ledger.display().to_string()]);
         }

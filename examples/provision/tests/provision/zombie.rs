@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::servers::Redis;
 use crate::support::{Files, Process};
 
 const LEASE: [&str; 3] = ["--simulate", "--lease", "1s"];
@@ -41,6 +42,14 @@ fn a_zombie_on_sqlite_changes_nothing_and_every_caller_gets_the_second_attempts_
     let files = Files::new();
     let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
     // Its effect is outside of the store, so that only a fence could have kept it out.
+    assert_eq!(zombie_of(&owner, &other), [2, 1]);
+}
+
+#[test]
+fn a_zombie_on_redis_changes_nothing_and_every_caller_gets_the_second_attempts_answer() {
+    let redis = Redis::start();
+    let files = Files::beside(redis.url());
+    let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
     assert_eq!(zombie_of(&owner, &other), [2, 1]);
 }
 
