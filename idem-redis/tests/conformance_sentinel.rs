@@ -1,0 +1,10 @@
+//! The conformance suite through Sentinel: three of them, a master and two replicas for each case.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+#[path = "support/deployed.rs"]
+mod deployed;
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+conformance_tests::main!(deployed::Deployed::<servers::sentinel::Watched>::new());
