@@ -73,7 +73,7 @@ pub(crate) fn kind(error: &RedisError) -> StoreErrorKind {
             Some("OOM") => Full,
             // Another application's value is where the record should be. Nothing runs until somebody has looked at it.
             Some("WRONGTYPE") => Corrupt,
-            Some("NOAUTH" | "WRONGPASS") => Misconfigured,
+            Some("NOAUTH" | "WRONGPASS" | "DENIED") => Misconfigured,
             // A long script of somebody's; a disk that cannot be written; replicas that are missing; a failover.
             Some("BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED") => Unavailable,
             _ => Internal,
@@ -107,13 +107,17 @@ pub(crate) fn kind(error: &RedisError) -> StoreErrorKind {
 /// The errors that the server begins with a plain `ERR`.
 fn plain(detail: &str) -> StoreErrorKind {
     const PASSING: [&str; 1] = ["max number of clients"];
-    const OPERATORS: [&str; 6] = [
+    const OPERATORS: [&str; 8] = [
         "unknown command",
+        // The ACL allows a script and not all of its commands: Redis 7.0, and Valkey. Later Redis says NOPERM.
+        "The user executing the script",
+        "ACL failure in script",
         "DB index",
         "cluster support disabled",
         "AUTH",
         "invalid password",
-        "Protected mode",
+        // A server before 7.0 does not know the first line of a script.
+        "unexpected symbol near '#'",
     ];
     if PASSING.iter().any(|words| detail.contains(words)) {
         StoreErrorKind::Unavailable
@@ -158,6 +162,25 @@ mod tests {
             ("ERR DB index is out of range", Misconfigured),
             ("ERR unknown command 'EVALSHA'", Misconfigured),
             ("ERR This instance has cluster support disabled", Misconfigured),
+            // A script's user may not run one of its commands: Redis 7.0, later ones, Valkey.
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 0, on @user_script:2.",
+                Misconfigured,
+            ),
+            (
+                "NOPERM ACL failure in script: User app has no permissions to run the 'set' command",
+                Misconfigured,
+            ),
+            (
+                "ERR ACL failure in script: User app has no permissions to run the 'set' command",
+                Misconfigured,
+            ),
+            ("DENIED Redis is running in protected mode because protected mode is enabled", Misconfigured),
+            // A server before 7.0, which does not know `#!lua`.
+            (
+                "ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'",
+                Misconfigured,
+            ),
             ("ERR syntax error", Internal),
             ("EXECABORT Transaction discarded", Internal),
             ("SOMETHING else", Internal),

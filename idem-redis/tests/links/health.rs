@@ -87,3 +87,21 @@ async fn a_replica_is_refused_in_words() {
     assert_eq!(error.effect, Effect::NotApplied);
     assert!(cause(&error).contains("is a replica"), "{}", cause(&error));
 }
+
+#[tokio::test]
+async fn a_user_who_may_not_run_a_command_of_a_script_is_told_that_nothing_happened_and_who_can_help() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let server = Setup::new(kind).start();
+        for forbidden in ["-set", "-time", "-get", "-evalsha"] {
+            server.tell(&["ACL", "SETUSER", "app", "reset", "on", ">p", "~idem:*", "+@all", forbidden]);
+            let store = connect(&format!("redis://app:p@{}", server.address()), Options::new()).await;
+            let error = store.reserve(&key("k"), request(OwnerToken::random())).await.unwrap_err();
+            assert_eq!(
+                (error.kind, error.effect),
+                (StoreErrorKind::Misconfigured, Effect::NotApplied),
+                "{kind:?} {forbidden}: {error:?}"
+            );
+        }
+        assert_eq!(redis::from_redis_value(server.tell(&["DBSIZE"])), Ok(0));
+    }
+}
