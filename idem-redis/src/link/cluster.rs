@@ -136,8 +136,18 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<Value, Failure> {
         let mut pause = Backoff::new();
+        let mut redirections = 0;
         loop {
-            let told = match self.way(&failure) {
+            let way = self.way(&failure);
+            if let Way::Moved(_) | Way::Ask(_) = way {
+                redirections += 1;
+                // Two in a row are usual. More are nodes that each call the other the slot's master, until one has heard
+                // the news.
+                if redirections > 2 && !paused(&mut pause, deadline).await {
+                    break;
+                }
+            }
+            let told = match way {
                 Way::None => break,
                 Way::Moved(place) => {
                     self.shared.detours.fetch_add(1, Ordering::AcqRel);
@@ -154,7 +164,9 @@ impl Cluster {
                             break;
                         }
                     }
-                    sleep(pause.next()).await;
+                    if !paused(&mut pause, deadline).await {
+                        break;
+                    }
                     match self.node(slot) {
                         Some((_, node)) => node.command(command).await,
                         None => Err(nobody(slot)),
@@ -238,6 +250,16 @@ enum Way {
     Look,
     Moved(Place),
     Ask(Place),
+}
+
+/// Waits before a command is sent again, unless its time would be up then.
+async fn paused(pause: &mut Backoff, deadline: Instant) -> bool {
+    let pause = pause.next();
+    let is_in_time = Instant::now() + pause < deadline;
+    if is_in_time {
+        sleep(pause).await;
+    }
+    is_in_time
 }
 
 fn nobody(slot: u16) -> Failure {

@@ -182,3 +182,23 @@ async fn an_applications_cluster_connection_can_be_shared() {
     let told = link.each_master(&redis::cmd("PING")).await;
     assert_eq!(told.len(), 3, "{told:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirections_that_go_in_circles_are_followed_with_pauses() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options()).await;
+    let slot = slot(b"k");
+    let owner = owner_of(slot);
+    let other = (owner + 1) % 3;
+    let slot = slot.to_string();
+    // Each says that the slot is the other's, as for a moment at the end of a resharding.
+    cluster.nodes[owner].tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &Cluster::id(other)]);
+    let asked = |node: &Server| -> u64 { node.info("total_error_replies").unwrap().parse().unwrap() };
+    let before = asked(&cluster.nodes[owner]) + asked(&cluster.nodes[other]);
+    let failure = send(&link, &["GET", "k"]).await.unwrap_err();
+    assert_eq!(said(&failure), (StoreErrorKind::Unavailable, Effect::NotApplied), "{failure:?}");
+    let redirections = asked(&cluster.nodes[owner]) + asked(&cluster.nodes[other]) - before;
+    assert!((2..100).contains(&redirections), "{redirections} of one command");
+    cluster.nodes[other].tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &Cluster::id(other)]);
+    assert_eq!(persist(&link, &["GET", "k"]).await, Value::Nil);
+}
