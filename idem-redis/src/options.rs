@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use idem_core::MAX_DURATION;
+
 use crate::tls::Tls;
 
 /// What to do about a server that is not set up to keep records: one that evicts them, above all.
@@ -170,6 +172,21 @@ impl Options {
     #[must_use]
     pub fn replicas(mut self, count: usize, timeout: Duration) -> Self {
         self.replicas = (count > 0).then_some(Replicas { count, timeout });
+        self
+    }
+
+    /// The same options within what clocks can count: "no limit" is ten years.
+    pub(crate) fn bounded(mut self) -> Self {
+        let replicas = self.replicas.as_mut().map(|replicas| &mut replicas.timeout);
+        let spans = [
+            &mut self.command_timeout,
+            &mut self.connect_timeout,
+            &mut self.silent_after,
+            &mut self.health_interval,
+        ];
+        for span in spans.into_iter().chain(replicas) {
+            *span = (*span).min(MAX_DURATION);
+        }
         self
     }
 

@@ -67,6 +67,7 @@ impl RedisStore {
     /// Fails as `Misconfigured` if the URL is none, the server refuses the login or is too old, or keeps no records (see
     /// [`HealthMode`](crate::HealthMode)); and as `Unavailable` or `Timeout` if it cannot be reached.
     pub async fn connect_with(url: &str, options: Options) -> Result<Self, StoreError> {
+        let options = options.bounded();
         let address = Address::parse(url).map_err(|error| Cause::from(error).of(Operation::Connect))?;
         let link = Link::connect(&address, &options).await?;
         Self::over(link, options).await
@@ -93,6 +94,7 @@ impl RedisStore {
         if options.replicas.is_some() {
             return Err(Cause::ReplicasOfOthers.of(Operation::Connect));
         }
+        let options = options.bounded();
         Self::over(Link::over(connection.into(), &options), options).await
     }
 

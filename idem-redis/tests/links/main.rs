@@ -10,6 +10,7 @@ mod borrowed;
 mod events;
 mod failover;
 mod health;
+mod limits;
 mod replicas;
 mod secrets;
 #[cfg(feature = "tls")]
