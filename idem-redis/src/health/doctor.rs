@@ -16,10 +16,18 @@ use crate::options::{HealthMode, Options};
 #[derive(Debug)]
 pub(crate) struct Doctor {
     mode: HealthMode,
-    last: Mutex<Option<Health>>,
+    last: Mutex<Seen>,
     /// Whether new reservations are refused. Kept apart, since every reservation asks.
     refuses: AtomicBool,
     watch: OnceLock<AbortHandle>,
+}
+
+/// What was seen last.
+#[derive(Debug, Default)]
+struct Seen {
+    health: Option<Health>,
+    /// The servers that evict, as far as is known.
+    evicting: Vec<ServerHealth>,
 }
 
 impl Drop for Doctor {
@@ -36,7 +44,7 @@ impl Doctor {
     pub(crate) async fn first(link: &Link, options: &Options) -> Result<Arc<Self>, Ailment> {
         let doctor = Arc::new(Self {
             mode: options.health,
-            last: Mutex::new(None),
+            last: Mutex::default(),
             refuses: AtomicBool::new(false),
             watch: OnceLock::new(),
         });
@@ -78,19 +86,22 @@ impl Doctor {
             return None;
         }
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().and_then(|health| health.servers.iter().find_map(ServerHealth::evicts))
+        last.evicting.iter().find_map(ServerHealth::evicts)
     }
 
     /// Notes what was seen, and says what has changed.
     fn compare(&self, health: &Health) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Seen { health: last, evicting } = &mut *seen;
         // Who does not answer at the moment has not become any better.
         let is_blind = health.servers.iter().all(|server| server.eviction.known().is_none());
-        let evicts = health.servers.iter().find_map(ServerHealth::evicts);
         if (is_blind && self.refuses.load(Ordering::Relaxed)) || last.as_ref() == Some(health) {
             return;
         }
-        self.refuses.store(evicts.is_some() && self.mode == HealthMode::Strict, Ordering::Relaxed);
+        let find = |address: &String| health.servers.iter().find(|server| server.address == *address);
+        evicting.retain(|old| find(&old.address).is_some_and(|server| server.eviction.known().is_none()));
+        evicting.extend(health.servers.iter().filter(|server| server.evicts().is_some()).cloned());
+        self.refuses.store(!evicting.is_empty() && self.mode == HealthMode::Strict, Ordering::Relaxed);
         for server in &health.servers {
             let before =
                 last.as_ref().and_then(|last| last.servers.iter().find(|old| old.address == server.address));

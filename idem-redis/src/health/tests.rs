@@ -216,6 +216,30 @@ mod servers {
         assert!(matches!(strict.refusal(), Some(Ailment::Evicts { address, .. }) if address == expected));
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_of_a_cluster_that_evicted_and_does_not_answer_is_no_better_because_others_do() {
+        let cluster = tokio::task::spawn_blocking(|| Cluster::start(Kind::Redis)).await.unwrap();
+        for node in &cluster.nodes {
+            node.tell(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all"]);
+        }
+        let link = link(&cluster.url().replace("://", "://app:p@")).await;
+        let doctor = doctor(&link, &Options::new()).await.unwrap();
+        let node = &cluster.nodes[1];
+        node.tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
+        doctor.look(&link).await;
+        assert!(doctor.refusal().is_some());
+        node.tell(&["ACL", "SETUSER", "app", "-info", "-config"]);
+        let health = doctor.look(&link).await;
+        assert_eq!(health.servers.iter().filter(|server| server.eviction.known().is_none()).count(), 1);
+        let expected = node.address().to_string();
+        assert!(matches!(doctor.refusal(), Some(Ailment::Evicts { address, .. }) if address == expected));
+        // It tells again, and is better.
+        node.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+        node.tell(&["ACL", "SETUSER", "app", "+info"]);
+        doctor.look(&link).await;
+        assert_eq!(doctor.refusal(), None);
+    }
+
     #[tokio::test]
     async fn the_doctor_leaves_with_the_store() {
         let server = Server::redis();
