@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -263,12 +264,13 @@ impl Shared {
             let is_it = matches!(current, Current::Up(live) if live.number == number);
             if is_it {
                 tracing::info!(name: "idem_redis.link.lost", error = %why, "a connection is replaced");
-                *current = Current::Down { failed: 0, why: Some(why.clone()) };
+                *current = Current::Down { failed: 0, why: None };
             }
             is_it
         });
-        if is_first {
-            tokio::spawn(reconnect(Arc::downgrade(self)));
+        // Without a runtime the next caller begins.
+        if is_first && let Ok(runtime) = Handle::try_current() {
+            self.begin(&runtime, why);
         }
     }
 
@@ -287,7 +289,10 @@ impl Shared {
     /// The connection that there is, or the outcome of the next attempt to make one.
     async fn next_connection(self: &Arc<Self>) -> RedisResult<Arc<Live>> {
         let mut current = self.current.subscribe();
-        self.begin();
+        let begin = || {
+            self.begin(&Handle::current(), &(ErrorKind::Io, "there is no connection yet").into());
+        };
+        begin();
         let seen = match &*current.borrow_and_update() {
             Current::Up(live) => return Ok(Arc::clone(live)),
             Current::Down { failed, .. } => *failed,
@@ -298,22 +303,25 @@ impl Shared {
                 Current::Up(live) => return Ok(Arc::clone(live)),
                 // Fewer: there has been another connection meanwhile, and it was lost again.
                 Current::Down { failed, why: Some(why) } if *failed > seen => return Err(why.clone()),
-                Current::Down { .. } => {}
+                Current::Down { why: Some(_), .. } => continue,
+                // The task that was at it went down with its runtime.
+                Current::Down { why: None, .. } => {}
             }
+            begin();
         }
     }
 
     /// Begins to connect if nobody has yet.
-    fn begin(self: &Arc<Self>) {
+    fn begin(self: &Arc<Self>, runtime: &Handle, because: &RedisError) {
         let is_first = self.current.send_if_modified(|current| match current {
             Current::Down { why: why @ None, .. } => {
-                *why = Some(RedisError::from((ErrorKind::Io, "there is no connection yet")));
+                *why = Some(because.clone());
                 true
             }
             _ => false,
         });
         if is_first {
-            tokio::spawn(reconnect(Arc::downgrade(self)));
+            runtime.spawn(reconnect(Unfinished(Arc::downgrade(self))));
         }
     }
 
@@ -379,7 +387,8 @@ async fn master(dialer: &Dialer, place: &Place, login: &Login) -> RedisResult<Di
     }
 }
 
-/// If the task that reconnects goes down with its runtime, a caller on another one begins anew.
+/// If the task that reconnects goes down with its runtime, also before it ran for the first time, a caller on another one
+/// begins anew.
 struct Unfinished(Weak<Shared>);
 
 impl Drop for Unfinished {
@@ -393,23 +402,22 @@ impl Drop for Unfinished {
 }
 
 /// Makes a connection, for as long as somebody has the link.
-async fn reconnect(link: Weak<Shared>) {
-    let mut unfinished = Unfinished(Weak::clone(&link));
+async fn reconnect(mut link: Unfinished) {
     let mut backoff = Backoff::new();
     loop {
         sleep(backoff.next()).await;
-        let Some(link) = link.upgrade() else { return };
-        match link.dial().await {
+        let Some(shared) = link.0.upgrade() else { return };
+        match shared.dial().await {
             Ok((place, dialled)) => {
                 tracing::info!(name: "idem_redis.link.connected", place = %place, "a connection was made");
                 // Before it is installed, since it may be lost again at once, and then another task is at it.
-                unfinished.0 = Weak::new();
-                link.install(place, dialled);
+                link.0 = Weak::new();
+                shared.install(place, dialled);
                 return;
             }
             Err(error) => {
                 // Once for each outage; it may last, and the attempts are many.
-                if link.failed(&error) == 1 {
+                if shared.failed(&error) == 1 {
                     tracing::warn!(name: "idem_redis.link.unreachable", error = %error, "the server cannot be reached");
                 }
             }

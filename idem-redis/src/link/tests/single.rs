@@ -310,3 +310,17 @@ fn a_link_survives_the_runtime_that_it_was_made_on() {
     runtime().block_on(persist(&link, &["SET", "k", "v"]));
     runtime().block_on(persist(&link, &["GET", "k"]));
 }
+
+#[test]
+fn a_link_that_was_lost_when_its_runtime_ended_is_found_again_on_another() {
+    let server = Server::redis();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let link = first.block_on(link(&server.url(), &impatient()));
+    server.process.pause();
+    // It times out, and so ends the runtime: the task that is to make another connection has not run yet.
+    first.block_on(send(&link, &["PING"])).unwrap_err();
+    drop(first);
+    server.process.resume();
+    runtime().block_on(persist(&link, &["SET", "k", "v"]));
+}
