@@ -121,7 +121,10 @@ impl Single {
     pub(crate) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
         let ready = self.ready().await?;
         let mut connection = ready.connection();
-        match connection.send_packed_command(command).await {
+        let waiting = Waiting { shared: &self.shared, ready: &ready };
+        let answer = connection.send_packed_command(command).await;
+        waiting.ends();
+        match answer {
             Ok(Value::ServerError(error)) => Err(self.shared.refused(&ready.live, error.into())),
             Ok(value) => {
                 self.shared.silence.end();
@@ -228,6 +231,30 @@ impl Ready<'_> {
     }
 }
 
+/// A caller that waits for its answer. If it leaves before its time is up, the link may be silent all the same; where all
+/// callers are that impatient, nobody else would notice.
+struct Waiting<'l> {
+    shared: &'l Arc<Shared>,
+    ready: &'l Ready<'l>,
+}
+
+impl Waiting<'_> {
+    fn ends(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Self { shared, ready } = self;
+        // When it was sent would cost every command a look at the clock. That it was before now is enough.
+        let now = shared.born.elapsed();
+        if shared.silence.is_dead(ready.answers, now, now, shared.silent_after) {
+            shared.lost(ready.live.number, &(ErrorKind::Io, "the server does not answer").into());
+        }
+    }
+}
+
 impl Shared {
     fn live(&self) -> Option<Arc<Live>> {
         match &*self.current.borrow() {
@@ -268,7 +295,7 @@ impl Shared {
             }
             is_it
         });
-        // Without a runtime the next caller begins.
+        // Somebody who leaves may do so outside of a runtime. Then the next caller begins.
         if is_first && let Ok(runtime) = Handle::try_current() {
             self.begin(&runtime, why);
         }

@@ -324,3 +324,17 @@ fn a_link_that_was_lost_when_its_runtime_ended_is_found_again_on_another() {
     server.process.resume();
     runtime().block_on(persist(&link, &["SET", "k", "v"]));
 }
+
+#[tokio::test]
+async fn a_silent_link_is_rebuilt_although_its_callers_leave_before_their_time_is_up() {
+    let server = Server::redis();
+    let proxy = Proxy::start(server.address()).await;
+    let options = impatient().command_timeout(Duration::from_secs(3600));
+    let link = link(&through(&proxy), &options).await;
+    proxy.silence();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while timeout(Duration::from_millis(5), send(&link, &["PING"])).await.is_err() {
+        assert!(Instant::now() < deadline, "the link stays silent");
+    }
+    assert_eq!(proxy.connections(), 2);
+}
