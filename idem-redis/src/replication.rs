@@ -157,37 +157,9 @@ impl Barrier {
         };
         if begins {
             // In a task, since the others depend on it if this caller leaves.
-            tokio::spawn(Arc::clone(self).cross_until_nobody_waits(cluster));
+            tokio::spawn(cross_until_nobody_waits(Crossing(Some(Arc::clone(self))), cluster));
         }
         crossed.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the barrier's task is gone").into()))
-    }
-
-    async fn cross_until_nobody_waits(self: Arc<Self>, cluster: Option<(Cluster, Place)>) {
-        let mut crossing = Crossing(Some(&self));
-        loop {
-            let (waiting, key) = {
-                let mut crowd = self.crowd();
-                let waiting = std::mem::take(&mut crowd.waiting);
-                if waiting.is_empty() {
-                    crowd.is_crossing = false;
-                    // From here on another task may be crossing.
-                    crossing.0 = None;
-                    return;
-                }
-                let key = crowd.key.get_or_insert_with(|| key_on(&self.prefix, cluster.as_ref())).clone();
-                (waiting, key)
-            };
-            let crossed = self.cross_once(&key).await;
-            if let Err(error) = &crossed
-                && let ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) = error.kind()
-            {
-                self.crowd().key = None;
-            }
-            for waiter in waiting {
-                // Whoever has left does not want to know.
-                let _ = waiter.send(crossed.clone());
-            }
-        }
     }
 
     async fn cross_once(&self, key: &[u8]) -> Result<u64, RedisError> {
@@ -218,12 +190,41 @@ impl Barrier {
     }
 }
 
-/// If the task goes down with its runtime, those who wait are told, and the next one begins a new task.
-struct Crossing<'b>(Option<&'b Barrier>);
+async fn cross_until_nobody_waits(mut crossing: Crossing, cluster: Option<(Cluster, Place)>) {
+    let Some(barrier) = crossing.0.clone() else { return };
+    loop {
+        let (waiting, key) = {
+            let mut crowd = barrier.crowd();
+            let waiting = std::mem::take(&mut crowd.waiting);
+            if waiting.is_empty() {
+                crowd.is_crossing = false;
+                // From here on another task may be crossing.
+                crossing.0 = None;
+                return;
+            }
+            let key = crowd.key.get_or_insert_with(|| key_on(&barrier.prefix, cluster.as_ref())).clone();
+            (waiting, key)
+        };
+        let crossed = barrier.cross_once(&key).await;
+        if let Err(error) = &crossed
+            && let ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) = error.kind()
+        {
+            barrier.crowd().key = None;
+        }
+        for waiter in waiting {
+            // Whoever has left does not want to know.
+            let _ = waiter.send(crossed.clone());
+        }
+    }
+}
 
-impl Drop for Crossing<'_> {
+/// If the task goes down with its runtime, also before it ran for the first time, those who wait are told, and the next one
+/// begins a new task.
+struct Crossing(Option<Arc<Barrier>>);
+
+impl Drop for Crossing {
     fn drop(&mut self) {
-        let Some(barrier) = self.0 else { return };
+        let Some(barrier) = self.0.take() else { return };
         let mut crowd = barrier.crowd();
         crowd.is_crossing = false;
         crowd.waiting.clear();

@@ -146,3 +146,30 @@ async fn without_the_option_nobody_is_asked() {
     let link = link(&server.url(), &Options::new()).await;
     assert!(link.pledge(b"k").await.unwrap().is_none());
 }
+
+#[test]
+fn a_crossing_that_ended_with_its_runtime_is_in_nobodys_way() {
+    let (master, _replica) = pair(Kind::Redis);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let link = first.block_on(link(&master.url(), &options(Duration::from_secs(20))));
+    first.block_on(async {
+        let pledge = link.pledge(b"k").await.unwrap().unwrap();
+        ask(&link, &["SET", "k", "v"]).await;
+        // Its task is there, and has not run yet.
+        let mut kept = std::pin::pin!(pledge.kept());
+        std::future::poll_fn(|cx| std::task::Poll::Ready(kept.as_mut().poll(cx).is_pending())).await;
+    });
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        persist(&link, &["PING"]).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let written = async {
+            while write(&link, "k").await.is_err() {
+                assert!(Instant::now() < deadline, "in vain");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), written).await.expect("somebody waits for ever");
+    });
+}
