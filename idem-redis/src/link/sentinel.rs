@@ -28,9 +28,6 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long the last ones may take once most have answered: one that is dead should not delay a failover.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Of a Sentinel that may not tell. Real ones begin at 0 and count every failover.
-const UNKNOWN_EPOCH: u64 = 0;
-
 /// The Sentinels of one master.
 pub(crate) struct Sentinels {
     places: Vec<Place>,
@@ -44,7 +41,8 @@ pub(crate) struct Sentinels {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Answer {
-    epoch: u64,
+    /// They begin at 0 and count every failover. `None`: this one may not tell.
+    epoch: Option<u64>,
     master: Place,
 }
 
@@ -88,10 +86,11 @@ impl Sentinels {
             return Err(failure.unwrap_or_else(|| silent("no Sentinel answers")));
         };
         // Unless all say so: then somebody has reset them.
-        if best.epoch < self.epoch.load(Ordering::Relaxed) && !all {
+        let epoch = best.epoch.unwrap_or_default();
+        if epoch < self.epoch.load(Ordering::Relaxed) && !all {
             return Err(silent("the Sentinels that answer have not heard of the last failover"));
         }
-        self.epoch.store(best.epoch, Ordering::Relaxed);
+        self.epoch.store(epoch, Ordering::Relaxed);
         Ok(best.master)
     }
 
@@ -111,8 +110,8 @@ impl Sentinels {
 
     /// Whether there has been a failover that is not known yet. Not merely another place: Sentinels may know one server by
     /// different names.
-    pub(super) fn is_news(&self, epoch: u64) -> bool {
-        epoch == UNKNOWN_EPOCH || self.epoch.fetch_max(epoch, Ordering::Relaxed) < epoch
+    pub(super) fn is_news(&self, epoch: Option<u64>) -> bool {
+        epoch.is_none_or(|epoch| self.epoch.fetch_max(epoch, Ordering::Relaxed) < epoch)
     }
 }
 
@@ -193,7 +192,7 @@ fn answer(address: Value, details: Value, asked: &Place) -> RedisResult<Answer> 
     // A Sentinel's user may be allowed the question for the address alone.
     let details: Vec<(String, String)> = redis::from_redis_value(details).unwrap_or_default();
     let epoch = details.iter().find(|(name, _)| name == "config-epoch");
-    let epoch = epoch.and_then(|(_, epoch)| epoch.parse().ok()).unwrap_or(UNKNOWN_EPOCH);
+    let epoch = epoch.and_then(|(_, epoch)| epoch.parse().ok());
     Ok(Answer { epoch, master })
 }
 
@@ -217,14 +216,28 @@ mod tests {
     fn a_master_is_read_with_its_epoch() {
         let details =
             told(&["name", "shop", "ip", "10.0.0.9", "port", "7", "flags", "master", "config-epoch", "12"]);
-        let expected = Answer { epoch: 12, master: Place::Tcp { host: "10.0.0.1".to_owned(), port: 7 } };
+        let expected =
+            Answer { epoch: Some(12), master: Place::Tcp { host: "10.0.0.1".to_owned(), port: 7 } };
         assert_eq!(answer(told(&["10.0.0.1", "7"]), details, &asked()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_sentinel_that_knows_of_no_failover_brings_no_news_after_one() {
+        let nobody = Login::default();
+        let dialer = Dialer::new(false, &crate::Options::new()).unwrap();
+        let sentinels = Sentinels::new(vec![asked()], "shop".to_owned(), nobody.clone(), nobody, dialer);
+        assert!(sentinels.is_news(Some(1)));
+        assert!(!sentinels.is_news(Some(1)));
+        // One that was cut off before the failover, or has been started from its first file.
+        assert!(!sentinels.is_news(Some(0)));
+        assert!(sentinels.is_news(None));
+        assert!(sentinels.is_news(Some(2)));
     }
 
     #[test]
     fn whoever_may_not_ask_for_the_epoch_still_gets_the_master() {
         let details = redis::parse_redis_value(b"-NOPERM no\r\n").unwrap();
-        assert_eq!(answer(told(&["10.0.0.1", "7"]), details, &asked()).unwrap().epoch, UNKNOWN_EPOCH);
+        assert_eq!(answer(told(&["10.0.0.1", "7"]), details, &asked()).unwrap().epoch, None);
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl Shared {
     }
 
     /// A Sentinel says that this is the master.
-    pub(super) fn master_is(self: &Arc<Self>, place: &Place, epoch: u64) {
+    pub(super) fn master_is(self: &Arc<Self>, place: &Place, epoch: Option<u64>) {
         let Finder::Sentinel(sentinels) = &self.finder else { return };
         if !sentinels.is_news(epoch) {
             return;
