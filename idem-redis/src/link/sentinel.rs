@@ -62,8 +62,8 @@ impl Sentinels {
         &self.server_login
     }
 
-    /// Asks all of them.
-    pub(super) async fn master(&self) -> RedisResult<Place> {
+    /// Asks all of them: the master, and in which epoch it is that.
+    pub(super) async fn master(&self) -> RedisResult<(Place, u64)> {
         let mut asked = JoinSet::new();
         for place in &self.places {
             asked.spawn(ask(self.dialer.clone(), place.clone(), self.login.clone(), self.service.clone()));
@@ -91,7 +91,7 @@ impl Sentinels {
             return Err(silent("the Sentinels that answer have not heard of the last failover"));
         }
         self.epoch.store(epoch, Ordering::Relaxed);
-        Ok(best.master)
+        Ok((best.master, epoch))
     }
 
     /// Tells the link of failovers, for as long as it is there.
@@ -106,6 +106,11 @@ impl Sentinels {
             };
             tokio::spawn(follower.run());
         }
+    }
+
+    /// Whether there has been a failover since this epoch. It was no news to a link that was about to connect.
+    pub(super) fn have_moved_on_from(&self, epoch: u64) -> bool {
+        self.epoch.load(Ordering::Relaxed) > epoch
     }
 
     /// Whether there has been a failover that is not known yet. Not merely another place: Sentinels may know one server by
@@ -212,6 +217,12 @@ mod tests {
         Place::Tcp { host: "s".to_owned(), port: 26_379 }
     }
 
+    fn sentinels() -> Sentinels {
+        let nobody = Login::default();
+        let dialer = Dialer::new(false, &crate::Options::new()).unwrap();
+        Sentinels::new(vec![asked()], "shop".to_owned(), nobody.clone(), nobody, dialer)
+    }
+
     #[test]
     fn a_master_is_read_with_its_epoch() {
         let details =
@@ -223,15 +234,25 @@ mod tests {
 
     #[test]
     fn a_sentinel_that_knows_of_no_failover_brings_no_news_after_one() {
-        let nobody = Login::default();
-        let dialer = Dialer::new(false, &crate::Options::new()).unwrap();
-        let sentinels = Sentinels::new(vec![asked()], "shop".to_owned(), nobody.clone(), nobody, dialer);
+        let sentinels = sentinels();
         assert!(sentinels.is_news(Some(1)));
         assert!(!sentinels.is_news(Some(1)));
         // One that was cut off before the failover, or has been started from its first file.
         assert!(!sentinels.is_news(Some(0)));
         assert!(sentinels.is_news(None));
         assert!(sentinels.is_news(Some(2)));
+    }
+
+    #[test]
+    fn a_failover_that_is_announced_while_the_link_connects_is_not_forgotten() {
+        let sentinels = sentinels();
+        assert!(sentinels.is_news(Some(4)));
+        // The link has asked, connects to the master of this epoch, and has no connection that it could leave.
+        assert!(!sentinels.have_moved_on_from(4));
+        assert!(sentinels.is_news(Some(5)));
+        assert!(sentinels.have_moved_on_from(4));
+        // The next time nobody says it again.
+        assert!(!sentinels.is_news(Some(5)));
     }
 
     #[test]

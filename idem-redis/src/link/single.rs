@@ -357,8 +357,11 @@ impl Shared {
             Finder::Node { place, login } => Ok((place.clone(), self.dialer.dial(place, login).await?)),
             Finder::Fixed { place, login } => Ok((place.clone(), master(&self.dialer, place, login).await?)),
             Finder::Sentinel(sentinels) => {
-                let place = sentinels.master().await?;
+                let (place, epoch) = sentinels.master().await?;
                 let dialled = master(&self.dialer, &place, sentinels.server_login()).await?;
+                if sentinels.have_moved_on_from(epoch) {
+                    return Err((ErrorKind::Io, "there was a failover while the link connected").into());
+                }
                 Ok((place, dialled))
             }
         }
