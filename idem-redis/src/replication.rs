@@ -10,7 +10,9 @@
 //! - INV-1: a crossing counts only on a barrier connection that was there *before* the operation was sent, to the server
 //!   that the operation was sent to. Otherwise a server that was restarted, or another that was promoted, would be asked
 //!   about an operation that it has lost, and would know of nothing missing.
-//! - INV-2: the barrier's write needs no memory that is not there (`allow-oom`), or a full server could not acknowledge
+//! - INV-2: one address may lead to several servers, one after the other (a name after a failover) or at once. Before a
+//!   barrier counts for a connection, what was written through the one was read through the other.
+//! - INV-3: the barrier's write needs no memory that is not there (`allow-oom`), or a full server could not acknowledge
 //!   completions.
 
 use std::collections::HashMap;
@@ -25,7 +27,7 @@ use crate::link::{Cluster, Dialer, Failure, Finder, Single, slot};
 use crate::options::{Options, Replicas};
 
 /// What the barrier writes. A script, so that it may be written to a server that is full.
-const WRITE: &str = "#!lua flags=allow-oom\nredis.call('SET', KEYS[1], '', 'PX', 1000)\nreturn 0";
+const WRITE: &str = "#!lua flags=allow-oom\nredis.call('SET', KEYS[1], '', 'PX', ARGV[1])\nreturn 0";
 
 /// The barriers of all masters.
 pub(crate) struct Replication {
@@ -50,6 +52,8 @@ struct Crowd {
     waiting: Vec<oneshot::Sender<Result<u64, RedisError>>>,
     is_crossing: bool,
     key: Option<Vec<u8>>,
+    /// The numbers of the connection for commands and of the barrier's that were last seen to lead to one server.
+    met: Option<(u64, u64)>,
 }
 
 /// What will tell whether replicas have an operation that is about to be sent.
@@ -88,6 +92,11 @@ impl Replication {
         let detours = cluster.as_ref().map_or(0, |(cluster, _)| cluster.detours());
         let barrier = self.barrier(&place);
         let (_, barrier_connection) = current(&barrier.link).await?;
+        // The nodes of a Cluster have addresses of their own.
+        if cluster.is_none() {
+            let met = barrier.meet(&node, (connection, barrier_connection)).await;
+            met.map_err(|failure| Failure::not_applied(failure.error))?;
+        }
         Ok(Pledge { node, cluster, place, connection, detours, barrier, barrier_connection })
     }
 
@@ -162,12 +171,34 @@ impl Barrier {
         crossed.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the barrier's task is gone").into()))
     }
 
+    /// Sees that the barrier leads to the same server as this link (INV-2), once for each pair of connections.
+    async fn meet(&self, node: &Single, connections: (u64, u64)) -> Result<(), Failure> {
+        if self.crowd().met == Some(connections) {
+            return Ok(());
+        }
+        let key = key_on(&self.prefix, None);
+        self.link.command(redis::cmd("EVAL").arg(WRITE).arg(1).arg(&key).arg(10_000)).await?;
+        let found = node.command(redis::cmd("GET").arg(&key)).await?;
+        let number = |link: &Single| link.current().map_or(0, |(_, number)| number);
+        if (number(node), number(&self.link)) != connections {
+            return Err(elsewhere());
+        }
+        if found == Value::Nil {
+            let why: RedisError = (ErrorKind::Io, "one address leads to different servers").into();
+            node.leave(connections.0, &why);
+            self.link.leave(connections.1, &why);
+            return Err(Failure::not_applied(why));
+        }
+        self.crowd().met = Some(connections);
+        Ok(())
+    }
+
     async fn cross_once(&self, key: &[u8]) -> Result<u64, RedisError> {
         let Replicas { count, timeout } = self.replicas;
         let number = |link: &Single| link.current().map(|(_, number)| number);
         let before = number(&self.link);
         let mut crossing = redis::pipe();
-        crossing.cmd("EVAL").arg(WRITE).arg(1).arg(key);
+        crossing.cmd("EVAL").arg(WRITE).arg(1).arg(key).arg(1000);
         // Zero would be "for ever".
         crossing.cmd("WAIT").arg(count).arg(timeout.as_millis().clamp(1, i32::MAX as u128).to_string());
         let mut answers = self.link.pipeline(&crossing).await.map_err(|failure| failure.error)?.into_iter();

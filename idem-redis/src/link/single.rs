@@ -167,6 +167,11 @@ impl Single {
             current.wait_for(|current| matches!(current, Current::Up(live) if live.number != number)).await;
     }
 
+    /// Makes another connection, if this one is still in use. Commands that are under way on it stay there.
+    pub(crate) fn leave(&self, number: u64, why: &RedisError) {
+        self.shared.lost(number, why);
+    }
+
     /// Where the connection that is in use leads to, or where one would.
     pub(crate) fn name(&self) -> String {
         match (self.current(), &self.shared.finder) {

@@ -1,5 +1,6 @@
 //! Operations that replicas have to have.
 
+use conformance_tests::server::Proxy;
 use tokio::time::Instant;
 
 use super::*;
@@ -172,4 +173,34 @@ fn a_crossing_that_ended_with_its_runtime_is_in_nobodys_way() {
         };
         tokio::time::timeout(Duration::from_secs(10), written).await.expect("somebody waits for ever");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replica_of_another_server_behind_the_same_address_does_not_count() {
+    let (lonely, (other, _replica)) = (Server::redis(), aside(|| pair(Kind::Redis)).await);
+    let proxy = Proxy::start(lonely.address()).await;
+    let options = options(Duration::from_millis(100));
+    let link = link(&format!("redis://{}", proxy.address()), &options).await;
+    let failure = write(&link, "k").await.unwrap_err();
+    assert!(failure.error.to_string().contains("0 of 1 replicas"), "{failure:?}");
+    // The address leads to another server from now on, as after a failover behind a name. The connection for commands stays
+    // where it is; the one that waits for replicas is made anew.
+    proxy.retarget(other.address());
+    let clients: String = redis::from_redis_value(lonely.tell(&["CLIENT", "LIST"])).unwrap();
+    let waiting = clients.lines().find(|line| line.contains("cmd=wait")).unwrap();
+    let id = waiting.split(' ').next().and_then(|id| id.strip_prefix("id=")).unwrap();
+    lonely.tell(&["CLIENT", "KILL", "ID", id]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while write(&link, "k").await.is_err() {
+        assert!(Instant::now() < deadline, "in vain");
+    }
+    assert_eq!(
+        other.tell(&["EXISTS", "k"]),
+        Value::Int(1),
+        "acknowledged by a replica that does not have it"
+    );
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
 }
