@@ -5,16 +5,21 @@
 //! of the socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::aio::{AsyncStream, MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, RedisResult};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::Options;
 use crate::address::{Login, Place};
 use crate::tls::Connector;
+
+/// How long one address of a name may be silent before the next one is tried beside it (RFC 8305's value).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// How connections are made.
 #[derive(Clone)]
@@ -86,7 +91,7 @@ impl Dialer {
     async fn stream(&self, place: &Place) -> RedisResult<Stream> {
         match place {
             Place::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                let stream = connect(lookup_host((host.as_str(), *port)).await?.collect()).await?;
                 configure(&stream)?;
                 self.secured(host, stream).await
             }
@@ -124,6 +129,31 @@ impl Dialer {
     }
 }
 
+/// Connects to the first address that answers. A name may have several, and one of them may be silent; all the time of the
+/// attempt would pass with it, each time.
+async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut addresses = addresses.into_iter();
+    loop {
+        // A silent one is waited for beside the next.
+        let patience = match addresses.next() {
+            Some(address) => {
+                attempts.spawn(TcpStream::connect(address));
+                NEXT_ADDRESS_AFTER
+            }
+            None => Duration::MAX,
+        };
+        match timeout(patience, attempts.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Err(error)))) => failure = error,
+            Ok(Some(Err(gone))) => failure = io::Error::other(gone),
+            Ok(None) => return Err(failure),
+            Err(_) => {}
+        }
+    }
+}
+
 fn of_certificates(problem: String) -> RedisError {
     RedisError::from((ErrorKind::InvalidClientConfig, "TLS", problem))
 }
@@ -150,4 +180,50 @@ fn info(login: &Login) -> RedisConnectionInfo {
         info = info.set_password(password);
     }
     info
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// Listens, and accepts nobody: once its queue is full it does not even say no.
+    fn silent() -> (Socket, Vec<Socket>, SocketAddr) {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = socket();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting = (0..64).map(|_| {
+            let client = socket();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&address);
+            client
+        });
+        let waiting = waiting.collect();
+        (listener, waiting, address.as_socket().unwrap())
+    }
+
+    #[tokio::test]
+    async fn one_silent_address_of_a_name_is_no_hindrance() {
+        let (_listener, _waiting, silent) = silent();
+        let one_more = timeout(Duration::from_millis(500), TcpStream::connect(silent)).await;
+        assert!(one_more.is_err(), "it is not silent: {one_more:?}");
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let connected =
+            timeout(Duration::from_secs(10), connect(vec![silent, address])).await.unwrap().unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), address);
+    }
+
+    #[tokio::test]
+    async fn of_addresses_that_all_refuse_one_says_why() {
+        let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = connect(vec![refusing, refusing]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        connect(Vec::new()).await.unwrap_err();
+    }
 }
