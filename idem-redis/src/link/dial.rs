@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use redis::aio::{AsyncStream, MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, RedisResult};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -56,12 +57,15 @@ impl Dialer {
     /// Connects and logs in.
     pub(crate) async fn dial(&self, place: &Place, login: &Login) -> RedisResult<Dialled> {
         self.in_time(async {
-            let stream = self.stream(place).await?;
+            let mut stream = self.stream(place).await?;
             let config = AsyncConnectionConfig::new()
                 .set_response_timeout(Some(self.command_timeout))
                 .set_pipeline_buffer_size(self.max_in_flight);
+            // The library would only say that a login failed, and not why: too many clients, or a busy server, pass.
+            log_in(&mut stream, login).await?;
+            let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
             let (connection, driver) =
-                MultiplexedConnection::new_with_config(&info(login), stream, config).await?;
+                MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
             Ok((connection, Box::pin(driver) as _))
         })
         .await
@@ -152,6 +156,47 @@ async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             Err(_) => {}
         }
     }
+}
+
+/// Says who we are, in one round trip.
+async fn log_in(stream: &mut Stream, login: &Login) -> RedisResult<()> {
+    let mut words = redis::pipe();
+    if let Some(password) = &login.password {
+        words.cmd("AUTH").arg(login.user.as_ref()).arg(password);
+    }
+    if login.db != 0 {
+        words.cmd("SELECT").arg(login.db);
+    }
+    let needed = words.len();
+    // For `CLIENT LIST`. Servers that do not know it, or do not allow it, answer with an error that makes no difference.
+    words.cmd("CLIENT").arg("SETINFO").arg("LIB-NAME").arg("idem-redis");
+    words.cmd("CLIENT").arg("SETINFO").arg("LIB-VER").arg(env!("CARGO_PKG_VERSION"));
+    // A server that turns us away speaks first, and does not listen.
+    let heard = stream.write_all(&words.get_packed_pipeline()).await.and(stream.flush().await);
+    #[allow(clippy::default_trait_access, reason = "the type is of a crate that this one does not depend on")]
+    let mut decoder = Default::default();
+    for place in 0..words.len() {
+        let answer = match redis::parse_redis_value_async(&mut decoder, stream).await {
+            Ok(answer) => answer.extract_error(),
+            // What speaks, and is no Redis.
+            Err(error) if error.kind() == ErrorKind::Parse => return Err(error),
+            Err(error) => {
+                heard?;
+                return Err(error);
+            }
+        };
+        match answer {
+            Err(error) if place < needed || is_turned_away(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the server said this instead of listening to anything.
+fn is_turned_away(error: &RedisError) -> bool {
+    error.code() == Some("DENIED")
+        || error.detail().is_some_and(|detail| detail.contains("max number of clients"))
 }
 
 fn of_certificates(problem: String) -> RedisError {

@@ -338,3 +338,46 @@ async fn a_silent_link_is_rebuilt_although_its_callers_leave_before_their_time_i
     }
     assert_eq!(proxy.connections(), 2);
 }
+
+/// A real server says it before it is asked, and whether that arrives before our words break on the closed connection is
+/// the network's affair. This one is in no hurry.
+#[tokio::test]
+async fn a_server_that_turns_clients_away_says_why_and_whether_it_passes() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for (words, kind) in [
+        ("-ERR max number of clients reached\r\n", StoreErrorKind::Unavailable),
+        ("-DENIED Redis is running in protected mode\r\n", StoreErrorKind::Misconfigured),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(words.as_bytes()).await;
+            }
+        });
+        for url in ["redis://_", "redis://app:p@_", "redis://app:p@_/3", "redis://_/3"] {
+            let url = url.replace('_', &address.to_string());
+            let error = try_link(&url, &Options::new()).await.err().unwrap();
+            assert_eq!((error.kind, error.effect), (kind, Effect::NotApplied), "{url}: {error:?}");
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(words.contains(source.rsplit(": ").next().unwrap()), "{url}: {source}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_when_the_link_logs_in_is_unavailable_and_no_mistake() {
+    let server = Setup::new(Kind::Redis).set(&["busy-reply-threshold", "1"]).start();
+    let url = server.url();
+    let script = std::thread::spawn(move || {
+        let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+        redis::cmd("EVAL").arg("while true do end").arg(0).exec(&mut connection)
+    });
+    eventually("it is busy", || server.try_tell(&["PING"]).is_err_and(|error| error.code() == Some("BUSY")));
+    let error = try_link(&format!("{}/3", server.url()), &Options::new()).await.err().unwrap();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied), "{error:?}");
+    server.tell(&["SCRIPT", "KILL"]);
+    script.join().unwrap().unwrap_err();
+}
