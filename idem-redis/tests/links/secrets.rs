@@ -1,6 +1,12 @@
 //! A password is nowhere to be read.
 
+use std::fmt::{self, Write};
+use std::sync::{Arc, Mutex};
+
 use conformance_tests::server::free_port;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 use super::servers::single::{Kind, Server, Setup};
 use super::*;
@@ -53,4 +59,74 @@ async fn a_store_and_its_options_do_not_show_it_either() {
     }
     let health = store.health().await;
     assert!(!format!("{health:?} {health}").contains(SECRET));
+}
+
+/// Everything that is said on this thread, at any level, by any crate.
+#[derive(Clone, Default)]
+struct Overheard(Arc<Mutex<String>>);
+
+impl Subscriber for Overheard {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Words(&self.0));
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        attributes.record(&mut Words(&self.0));
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(&mut Words(&self.0));
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+struct Words<'o>(&'o Mutex<String>);
+
+impl Visit for Words<'_> {
+    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+        writeln!(self.0.lock().unwrap(), "{value:?}").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_event_tells_a_password_at_any_level() {
+    let overheard = Overheard::default();
+    let _listening = tracing::subscriber::set_default(overheard.clone());
+    let nobody = free_port();
+    // Percent-encoded, it has two forms.
+    let (plain, encoded) = ("s3cr3t@1", "s3cr3t%401");
+    let mut server = Setup::new(Kind::Redis).set(&["requirepass", plain]).start();
+    for url in [
+        format!("redis://:{encoded}@127.0.0.1:{nobody}"),
+        format!("redis://:{encoded}x@{}", server.address()),
+        format!("redis+cluster://:{encoded}@{}", server.address()),
+        format!("redis+sentinel://:{encoded}@127.0.0.1:{nobody}/shop?sentinel_password={encoded}"),
+        format!("redis+sentinel://:{encoded}@{}/shop?sentinel_password={encoded}", server.address()),
+        format!("redis+unix:/no/such/socket?password={encoded}"),
+    ] {
+        assert_silent(&RedisStore::connect(&url).await.unwrap_err());
+    }
+    let options =
+        Options::new().health_interval(Duration::from_millis(5)).replicas(1, Duration::from_millis(5));
+    let store = connect(&format!("redis://:{encoded}@{}", server.address()), options).await;
+    let reserved = store.reserve(&key("k"), request(OwnerToken::random())).await;
+    assert_silent(&reserved.unwrap_err());
+    server.kill();
+    for _ in 0..3 {
+        assert_silent(&store.get(&key("k")).await.unwrap_err());
+    }
+    server.restart();
+    let k = key("k");
+    persist(|| store.get(&k)).await;
+    let overheard = overheard.0.lock().unwrap();
+    assert!(overheard.contains("a connection is replaced"), "it hears nothing: {overheard}");
+    assert!(!overheard.contains(SECRET), "{overheard}");
 }
