@@ -89,7 +89,7 @@ impl Replication {
         cluster: Option<(Cluster, u16)>,
     ) -> Result<Pledge, Failure> {
         let (place, connection) = current(&node).await?;
-        let detours = cluster.as_ref().map_or(0, |(cluster, _)| cluster.detours());
+        let detours = cluster.as_ref().map_or(0, |(cluster, slot)| cluster.detours(*slot));
         let barrier = self.barrier(&place);
         let (_, barrier_connection) = current(&barrier.link).await?;
         // The nodes of a Cluster have addresses of their own.
@@ -135,7 +135,7 @@ impl Pledge {
     pub(crate) async fn kept(self) -> Result<(), Failure> {
         let went_there = self.node.current().is_some_and(|(_, number)| number == self.connection)
             && self.cluster.as_ref().is_none_or(|(cluster, slot)| {
-                cluster.detours() == self.detours
+                cluster.detours(*slot) == self.detours
                     && cluster.node(*slot).is_some_and(|(place, _)| place == self.place)
             });
         if !went_there {

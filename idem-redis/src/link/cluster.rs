@@ -50,8 +50,8 @@ struct Shared {
     map: RwLock<Arc<Map>>,
     /// When the slots were last looked up, whether that was of use or not. Whoever holds it is looking.
     looked: tokio::sync::Mutex<Option<Instant>>,
-    /// How often a command was sent to another node than the map said.
-    detours: AtomicU64,
+    /// How often a command was sent to another node than the map said, for slots with the same last digits.
+    detours: [AtomicU64; 256],
 }
 
 /// Who serves what.
@@ -88,7 +88,7 @@ impl Cluster {
                 options: options.clone(),
                 map: RwLock::new(Arc::new(map)),
                 looked: tokio::sync::Mutex::new(None),
-                detours: AtomicU64::new(0),
+                detours: [const { AtomicU64::new(0) }; 256],
             }),
         };
         cluster.shared.look().await?;
@@ -117,14 +117,23 @@ impl Cluster {
         map.masters.get(usize::from(map.owners[usize::from(slot)])).cloned()
     }
 
+    /// The same, and if nobody is known to serve it the slots are looked up.
+    pub(crate) async fn find(&self, slot: u16) -> Result<(Place, Single), Failure> {
+        if let Some(found) = self.node(slot) {
+            return Ok(found);
+        }
+        let _ = timeout_at(Instant::now() + self.shared.options.command_timeout, self.shared.look()).await;
+        self.node(slot).ok_or_else(|| nobody(slot))
+    }
+
     /// The links to all masters.
     pub(crate) fn masters(&self) -> Arc<[(Place, Single)]> {
         Arc::clone(&self.shared.map().masters)
     }
 
-    /// How often a command went to another node than the one that [`node`](Self::node) names.
-    pub(crate) fn detours(&self) -> u64 {
-        self.shared.detours.load(Ordering::Acquire)
+    /// How often a command went to another node than the one that [`node`](Self::node) names for the slot.
+    pub(crate) fn detours(&self, slot: u16) -> u64 {
+        self.shared.detours(slot).load(Ordering::Acquire)
     }
 
     /// What to do after a node has not carried a command out (INV-1), until the time of a command is up.
@@ -150,10 +159,13 @@ impl Cluster {
             let told = match way {
                 Way::None => break,
                 Way::Moved(place) => {
-                    self.shared.detours.fetch_add(1, Ordering::AcqRel);
+                    self.shared.detours(slot).fetch_add(1, Ordering::AcqRel);
                     self.shared.link_to(&place).command(command).await
                 }
-                Way::Ask(place) => self.ask(&place, command).await,
+                Way::Ask(place) => {
+                    self.shared.detours(slot).fetch_add(1, Ordering::AcqRel);
+                    self.ask(&place, command).await
+                }
                 way => {
                     if let Way::Look = way {
                         let owner = |cluster: &Self| cluster.node(slot).map(|(place, _)| place);
@@ -219,7 +231,6 @@ impl Cluster {
 
     /// Sends a command to a node that is about to get the key's slot. One round trip.
     async fn ask(&self, place: &Place, command: &Cmd) -> Result<Value, Failure> {
-        self.shared.detours.fetch_add(1, Ordering::AcqRel);
         let mut asking = redis::pipe();
         asking.cmd("ASKING").add_command(command.clone());
         let mut told = self.shared.link_to(place).pipeline(&asking).await?.into_iter().skip(1);
@@ -269,6 +280,10 @@ fn nobody(slot: u16) -> Failure {
 }
 
 impl Shared {
+    fn detours(&self, slot: u16) -> &AtomicU64 {
+        &self.detours[usize::from(slot) % self.detours.len()]
+    }
+
     fn map(&self) -> Arc<Map> {
         Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
     }

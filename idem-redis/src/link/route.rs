@@ -113,8 +113,7 @@ impl Link {
             Way::Single(single) => replication.pledge(single.clone(), None).await.map(Some),
             Way::Cluster(cluster) => {
                 let slot = slot(key);
-                // Without one the operation itself will say what is wrong.
-                let Some((_, node)) = cluster.node(slot) else { return Ok(None) };
+                let (_, node) = cluster.find(slot).await?;
                 replication.pledge(node, Some((cluster.clone(), slot))).await.map(Some)
             }
             Way::Borrowed(_) => Ok(None),

@@ -201,6 +201,40 @@ async fn the_replica_of_another_server_behind_the_same_address_does_not_count() 
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_nobody_served_when_the_slots_were_looked_up_needs_its_replica_too() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let owner = support::cluster::owner_of(crate::link::slot(b"k"));
+    let slot = crate::link::slot(b"k").to_string();
+    cluster.nodes.iter().for_each(|node| drop(node.try_tell(&["CLUSTER", "DELSLOTS", &slot])));
+    let link = link(&cluster.url(), &options(Duration::from_secs(20))).await;
+    assert_eq!(link.pledge(b"k").await.err().unwrap().effect, Effect::NotApplied);
+    cluster.nodes[owner].tell(&["CLUSTER", "ADDSLOTS", &slot]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(failure) = link.pledge(b"k").await {
+        assert!(is_transient(&failure) && Instant::now() < deadline, "{failure:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    write(&link, "k").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_that_move_are_no_matter_of_those_that_stay() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let link = link(&cluster.url(), &options(Duration::from_secs(20))).await;
+    write(&link, "k").await.unwrap();
+    let moving =
+        (0..1000).map(|n| format!("m{n}")).find(|key| crate::link::slot(key.as_bytes()) < 5461).unwrap();
+    let slot = crate::link::slot(moving.as_bytes()).to_string();
+    cluster.nodes[1].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(0)]);
+    cluster.nodes[0].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(1)]);
+    let pledge = link.pledge(b"k").await.unwrap().unwrap();
+    ask(&link, &["SET", "k", "v"]).await;
+    // It is not there yet, so that the first node sends us to the second.
+    ask(&link, &["SET", &moving, "v"]).await;
+    pledge.kept().await.unwrap();
+}
+
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
