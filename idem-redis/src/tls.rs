@@ -34,6 +34,7 @@ pub(crate) enum Connector {}
 
 #[cfg(not(feature = "tls"))]
 impl Tls {
+    #[allow(clippy::unused_self, reason = "the same signature as with TLS")]
     pub(crate) fn connector(&self) -> Result<Connector, String> {
         Err("this build has no TLS".to_owned())
     }
