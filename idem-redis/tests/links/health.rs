@@ -3,7 +3,7 @@
 use idem_core::{AbandonOutcome, Effect, ReleaseOutcome, RenewOutcome, StoreErrorKind};
 use idem_redis::{Fact, HealthMode};
 
-use super::servers::cluster::Cluster;
+use super::servers::cluster::{Cluster, SLOTS};
 use super::servers::single::{Kind, Server, Setup};
 use super::*;
 
@@ -66,17 +66,47 @@ async fn eviction_that_is_switched_on_later_ends_new_reservations_and_nothing_el
     }
 }
 
+/// A user who may do what the README tells operators, and this.
+fn allow(server: &Server, more: &str) {
+    let rules = "on >p ~idem:* -@all +eval +evalsha +get +set +pttl +pexpire +pexpiretime +time";
+    let rules = rules.split(' ').chain(more.split(' ').filter(|rule| !rule.is_empty()));
+    let command: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules).collect();
+    server.tell(&command);
+}
+
 #[tokio::test]
 async fn a_user_who_may_run_scripts_and_nothing_else_can_use_a_store() {
     let server = Server::redis();
-    // As the README tells operators.
-    server.tell(&["ACL", "SETUSER", "app", "on", ">p", "~idem:*", "-@all", "+eval", "+evalsha", "+ping"]);
-    server.tell(&["ACL", "SETUSER", "app", "+@string", "+@hash", "+@keyspace", "-@dangerous", "+time"]);
+    allow(&server, "");
     let store = connect(&format!("redis://app:p@{}", server.address()), Options::new()).await;
     live(&store, "k").await;
     let health = store.health().await;
     assert!(matches!(&health.servers[0].eviction, Fact::Unknown(_)), "{health}");
     assert!(matches!(&health.servers[0].version, Fact::Unknown(_)), "{health}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_a_cluster_needs_two_commands_more_and_one_who_waits_for_replicas_one() {
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    for node in &cluster.nodes {
+        allow(node, "+cluster|slots +asking +wait");
+    }
+    let url = cluster.url().replace("cluster://", "cluster://app:p@");
+    let store = connect(&url, Options::new().replicas(1, Duration::from_secs(20))).await;
+    for n in 0..20 {
+        live(&store, &n.to_string()).await;
+    }
+    // All slots of one master are on their way to another, so that every new key of them is asked for there.
+    let (first, last) = (SLOTS[0].0, SLOTS[0].1);
+    for slot in (first..=last).step_by(8) {
+        let slot = slot.to_string();
+        cluster.nodes[1].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(0)]);
+        cluster.nodes[0].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(1)]);
+    }
+    let store = connect(&url, Options::new()).await;
+    for n in 0..100 {
+        live(&store, &format!("moving:{n}")).await;
+    }
 }
 
 #[tokio::test]

@@ -151,3 +151,30 @@ async fn a_name_that_the_sentinels_do_not_know_is_a_mistake() {
     let error = try_link(&watched.url().replace("shop", "pub"), &patient()).await.err().unwrap();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_the_sentinels_needs_three_commands() {
+    let watched = Watched::start();
+    // As the README tells operators.
+    let rules = "on >p -@all +subscribe &+switch-master +sentinel|get-master-addr-by-name +sentinel|master";
+    for sentinel in &watched.sentinels {
+        let command: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' ')).collect();
+        sentinel.tell(&command).unwrap();
+    }
+    let url = format!("{}?sentinel_user=app&sentinel_password=p", watched.url());
+    let link = link(&url, &patient()).await;
+    ask(&link, &["SET", "before", "v"]).await;
+    let watched = tokio::task::spawn_blocking(move || {
+        watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+        watched.wait_until_replaced(0);
+        watched
+    })
+    .await
+    .unwrap();
+    let promoted = watched.servers[watched.master().unwrap()].address().to_string();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while link.each_master(&redis::cmd("PING")).await[0].0 != promoted {
+        assert!(Instant::now() < deadline, "the link stays with the old master");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
