@@ -56,7 +56,8 @@ impl Script {
     ) -> Result<Value, Failure> {
         match link.command(&command("EVALSHA", &self.digest, key, &add)).await {
             Err(failure) if is_no_script(&failure.error) => {
-                link.command(&command("EVAL", &self.code, key, &add)).await
+                // Boxed, so that the rare way does not make every operation's future larger.
+                Box::pin(link.command(&command("EVAL", &self.code, key, &add))).await
             }
             answered => answered,
         }

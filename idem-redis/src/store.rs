@@ -171,7 +171,7 @@ impl ReservationStore for RedisStore {
         let name = self.name(key);
         if let Some(ailment) = self.doctor.refusal() {
             let refused = Cause::from(ailment).of(Operation::Reserve);
-            return self.look_instead(&name, &request, refused).await;
+            return Box::pin(self.look_instead(&name, &request, refused)).await;
         }
         let pledge = self.pledge(&name, Operation::Reserve).await?;
         let record = frame::new_in_flight(&request);
@@ -193,7 +193,8 @@ impl ReservationStore for RedisStore {
             }
             Err(failure) if is_no_write(&failure.error) => {
                 let refused = of_failure(&failure, Operation::Reserve);
-                self.look_instead(&name, &request, refused).await
+                // Boxed, so that the rare way does not make every reservation's future larger.
+                Box::pin(self.look_instead(&name, &request, refused)).await
             }
             Err(failure) => Err(of_failure(&failure, Operation::Reserve)),
         }
