@@ -4,6 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use idem_core::transition::{self, MIN_TOMBSTONE};
+use idem_core::{
+    AbandonOutcome, CompleteOutcome, Completion, ExpiredLeasePolicy, Key, Operation, OwnerToken, RecordView,
+    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, check_lease,
+};
+use redis::{Cmd, Value};
+
 use crate::address::Address;
 use crate::error::{Cause, is_no_write, of_failure};
 use crate::frame::{self, millis};
@@ -12,13 +20,6 @@ use crate::link::{Connection, Link};
 use crate::replication::Pledge;
 use crate::script::{self, Script};
 use crate::{Options, key, reply};
-use async_trait::async_trait;
-use idem_core::transition::{self, MIN_TOMBSTONE};
-use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, ExpiredLeasePolicy, Key, Operation, OwnerToken, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, check_lease,
-};
-use redis::{Cmd, Value};
 
 /// A store in Redis or Valkey. Clones share its connection; other processes may use the same server.
 ///
@@ -117,12 +118,11 @@ impl RedisStore {
         &self,
         operation: Operation,
         script: &Script,
-        key: &Key,
+        name: &[u8],
         read: impl FnOnce(Value) -> Result<T, Cause> + Send,
         add: impl Fn(&mut Cmd) + Send + Sync,
     ) -> Result<T, StoreError> {
-        let name = self.name(key);
-        let replied = script.run(&self.link, &name, add).await;
+        let replied = script.run(&self.link, name, add).await;
         let reply = replied.map_err(|failure| of_failure(&failure, operation))?;
         read(reply).map_err(|cause| cause.of(operation))
     }
@@ -202,10 +202,10 @@ impl ReservationStore for RedisStore {
 
     async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
         check_lease(lease)?;
-        let lease = millis(lease);
-        let pledge = self.pledge(&self.name(key), Operation::Renew).await?;
+        let (name, lease) = (self.name(key), millis(lease));
+        let pledge = self.pledge(&name, Operation::Renew).await?;
         let outcome = self
-            .run(Operation::Renew, &script::RENEW, key, reply::renew, |command| {
+            .run(Operation::Renew, &script::RENEW, &name, reply::renew, |command| {
                 command.arg(owner.as_bytes()).arg(lease);
             })
             .await?;
@@ -229,9 +229,10 @@ impl ReservationStore for RedisStore {
         let retention = millis(completion.retention);
         let kept_for = frame::kept_for(retention);
         let answer = frame::answer(&completion.answer);
-        let pledge = self.pledge(&self.name(key), Operation::Complete).await?;
+        let name = self.name(key);
+        let pledge = self.pledge(&name, Operation::Complete).await?;
         let outcome = self
-            .run(Operation::Complete, &script::COMPLETE, key, reply::complete, |command| {
+            .run(Operation::Complete, &script::COMPLETE, &name, reply::complete, |command| {
                 command.arg(owner.as_bytes()).arg(retention).arg(&kept_for).arg(&answer);
             })
             .await?;
@@ -243,21 +244,21 @@ impl ReservationStore for RedisStore {
     }
 
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
-        self.run(Operation::Release, &script::RELEASE, key, reply::release, |command| {
+        self.run(Operation::Release, &script::RELEASE, &self.name(key), reply::release, |command| {
             command.arg(owner.as_bytes()).arg(millis(MIN_TOMBSTONE));
         })
         .await
     }
 
     async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
-        self.run(Operation::Abandon, &script::ABANDON, key, reply::abandon, |command| {
+        self.run(Operation::Abandon, &script::ABANDON, &self.name(key), reply::abandon, |command| {
             command.arg(owner.as_bytes());
         })
         .await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
-        let found = self.run(Operation::Get, &script::GET, key, reply::get, |_| ()).await?;
+        let found = self.run(Operation::Get, &script::GET, &self.name(key), reply::get, |_| ()).await?;
         Ok(found.and_then(|(frame, ttl)| {
             let (record, now) = frame.with(ttl);
             record.view(now)

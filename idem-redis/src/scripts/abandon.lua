@@ -11,11 +11,6 @@ if not value then
 end
 
 --@record.lua
-
-local state = state_of(value)
-if not state then
-  return string.sub(value, 1, 80)
-end
 if string.sub(value, 2, 17) ~= ARGV[1] or state == 'R' then
   return 3
 end
@@ -26,6 +21,7 @@ if state == 'A' then
   return 1
 end
 
+-- A key that was made persistent has no time of expiry, and its lease was over before.
 local record_ttl = struct.unpack('>I5', value, 55)
 local lease_until = math.max(redis.call('PEXPIRETIME', key) - record_ttl, 0)
 value = 'A' .. string.sub(value, 2) .. struct.pack('>I6', lease_until)

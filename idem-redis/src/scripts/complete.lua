@@ -35,11 +35,6 @@ if is_own and ((letter == 73 and #value == 70) or (letter == 65 and #value == 76
 end
 
 --@record.lua
-
-local state = state_of(value)
-if not state then
-  return string.sub(value, 1, 80)
-end
 if state ~= 'C' or not is_own then
   return 4
 end

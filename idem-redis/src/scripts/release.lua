@@ -19,11 +19,6 @@ if not value then
 end
 
 --@record.lua
-
-local state = state_of(value)
-if not state then
-  return string.sub(value, 1, 80)
-end
 if string.sub(value, 2, 17) ~= ARGV[1] then
   return 4
 end

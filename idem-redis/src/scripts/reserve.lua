@@ -50,10 +50,6 @@ local function granted(attempt, previous)
   return {1, attempt, fence, (struct.unpack('>I5', ARGV[1], 50))}
 end
 
-local state = state_of(value)
-if not state then
-  return string.sub(value, 1, 80)
-end
 if state == 'R' then
   if is_own then
     return {2}
