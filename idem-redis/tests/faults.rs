@@ -86,7 +86,17 @@ async fn what_is_no_record_is_corrupt_and_nothing_runs_until_it_is_gone() {
     ask(&server, redis::cmd("RPUSH").arg(name(&list)).arg("an element")).await;
     assert_eq!(failures(&store, &list).await, corrupt);
 
-    for (number, garbage) in [&b""[..], b"{}", b"I", b"C and not long enough", &[0xff; 70]].iter().enumerate()
+    for (number, garbage) in [
+        &b""[..],
+        b"{}",
+        b"I",
+        b"A",
+        b"C and not long enough",
+        b"R and longer than any tombstone",
+        &[0xff; 70],
+    ]
+    .iter()
+    .enumerate()
     {
         let string = key(&format!("string {number}"));
         ask(&server, redis::cmd("SET").arg(name(&string)).arg(*garbage)).await;
@@ -295,15 +305,34 @@ async fn a_record_that_was_made_persistent_is_up_for_takeover_or_replayed_for_ev
     assert_eq!(store.complete(&running, zombie, completion("late")).await.unwrap(), CompleteOutcome::Lost);
 }
 
+#[tokio::test]
+async fn a_clock_beyond_the_last_fence_makes_no_record_and_no_tombstone() {
+    let server = Server::start(Kind::Redis);
+    let store = server.store().await;
+    let key = key("in the year 2256");
+    server.clock().forward(230 * 366 * 24 * HOUR);
+    let reserving = reserve(&store, &key).await.unwrap_err();
+    let releasing = store.release(&key, OwnerToken::random()).await.unwrap_err();
+    for error in [reserving, releasing] {
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Internal, Effect::NotApplied));
+    }
+    assert_eq!(ask(&server, &redis::cmd("DBSIZE")).await, Value::Int(0));
+}
+
 /// The README tells operators which rights a store needs.
 #[tokio::test]
 async fn a_user_with_the_rights_that_the_readme_names_can_do_everything() {
-    let server = Server::start(Kind::Redis);
+    for kind in [Kind::Redis, Kind::Valkey] {
+        everything_with_the_rights_of_the_readme(&Server::start(kind)).await;
+    }
+}
+
+async fn everything_with_the_rights_of_the_readme(server: &Server) {
     let readme = include_str!("../README.md");
     let rights = readme.split("A user (ACL) needs `").nth(1).unwrap().split('`').next().unwrap();
     let mut user = redis::cmd("ACL");
     user.arg("SETUSER").arg("app").arg("on").arg(">secret").arg("~idem:*");
-    ask(&server, user.arg(rights.split(' ').collect::<Vec<_>>())).await;
+    ask(server, user.arg(rights.split(' ').collect::<Vec<_>>())).await;
     let store = RedisStore::connect(&format!("{}?user=app&password=secret", server.url())).await.unwrap();
 
     let key = key("with few rights");

@@ -93,7 +93,9 @@ mod servers {
     use crate::address::Address;
     use crate::link::Link;
     use crate::options::{HealthMode, Options};
+    use crate::support::aside;
     use crate::support::cluster::Cluster;
+    use crate::support::sentinel::Watched;
     use crate::support::single::{Kind, Server, Setup};
 
     async fn link(url: &str) -> Link {
@@ -204,7 +206,7 @@ mod servers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_a_cluster_all_masters_are_looked_at() {
-        let cluster = tokio::task::spawn_blocking(|| Cluster::start(Kind::Redis)).await.unwrap();
+        let cluster = aside(|| Cluster::start(Kind::Redis)).await;
         let link = link(&cluster.url()).await;
         let strict = doctor(&link, &eager(HealthMode::Strict)).await.unwrap();
         let health = strict.look(&link).await;
@@ -218,7 +220,7 @@ mod servers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_of_a_cluster_that_evicted_and_does_not_answer_is_no_better_because_others_do() {
-        let cluster = tokio::task::spawn_blocking(|| Cluster::start(Kind::Redis)).await.unwrap();
+        let cluster = aside(|| Cluster::start(Kind::Redis)).await;
         for node in &cluster.nodes {
             node.tell(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all"]);
         }
@@ -240,19 +242,33 @@ mod servers {
         assert_eq!(doctor.refusal(), None);
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_master_that_evicted_is_no_better_because_sentinel_cannot_be_asked_for_it() {
+        let mut watched = aside(Watched::start).await;
+        let link = link(&watched.url()).await;
+        let doctor = doctor(&link, &Options::new()).await.unwrap();
+        watched.servers[0].tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+        doctor.look(&link).await;
+        assert!(doctor.refusal().is_some());
+        // Nobody knows where it is any more, nor that it is another one.
+        watched.sentinels.iter().for_each(|sentinel| sentinel.process.pause());
+        watched.servers[0].kill();
+        doctor.look(&link).await;
+        assert!(doctor.refusal().is_some());
+    }
+
     #[tokio::test]
     async fn the_doctor_leaves_with_the_store() {
         let server = Server::redis();
         let link = link(&server.url()).await;
         let doctor = doctor(&link, &eager(HealthMode::Strict)).await.unwrap();
         drop((doctor, link));
-        tokio::task::spawn_blocking(move || {
+        aside(move || {
             crate::support::eventually("the connection is closed", || {
                 server.info("connected_clients").as_deref() == Some("1")
             });
         })
-        .await
-        .unwrap();
+        .await;
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Servers that do not keep records.
 
-use idem_core::{AbandonOutcome, Effect, ReleaseOutcome, RenewOutcome, StoreErrorKind};
+use idem_core::{Effect, RenewOutcome, StoreErrorKind};
 use idem_redis::{Fact, HealthMode};
 
 use super::servers::cluster::{Cluster, SLOTS};
@@ -87,6 +87,8 @@ async fn a_user_who_may_run_scripts_and_nothing_else_can_use_a_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_a_cluster_needs_two_commands_more_and_one_who_waits_for_replicas_one() {
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains("`+cluster|slots +asking`") && readme.contains("`+wait`"));
     let cluster = aside(|| Cluster::start(Kind::Redis)).await;
     for node in &cluster.nodes {
         allow(node, "+cluster|slots +asking +wait");
@@ -135,52 +137,4 @@ async fn a_user_who_may_not_run_a_command_of_a_script_is_told_that_nothing_happe
         }
         assert_eq!(redis::from_redis_value(server.tell(&["DBSIZE"])), Ok(0));
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_permissions_that_the_readme_names_are_enough() {
-    const NEEDED: &str = "+eval +evalsha +get +set +pttl +pexpire +pexpiretime +time";
-    const CLUSTER: &str = "+cluster|slots +asking";
-    let user =
-        |more: &str| format!("ACL SETUSER app reset on >p ~idem:* {NEEDED} {more}").trim_end().to_owned();
-    let tell = |server: &Server, command: &str| {
-        server.tell(&command.split(' ').collect::<Vec<_>>());
-    };
-    let readme = include_str!("../../README.md");
-    assert!(readme.contains(NEEDED) && readme.contains(CLUSTER) && readme.contains("`+wait`"));
-
-    for kind in [Kind::Redis, Kind::Valkey] {
-        let server = Setup::new(kind).start();
-        tell(&server, &user(""));
-        let store = connect(&format!("redis://app:p@{}", server.address()), Options::new()).await;
-        every_operation(&store).await;
-    }
-
-    let cluster = std::sync::Arc::new(aside(|| Cluster::start(Kind::Redis)).await);
-    cluster.nodes.iter().for_each(|node| tell(node, &user(&format!("{CLUSTER} +wait"))));
-    let options = Options::new().replicas(1, Duration::from_secs(20));
-    let store = connect(&cluster.url().replace("://", "://app:p@"), options).await;
-    every_operation(&store).await;
-    let moved = std::sync::Arc::clone(&cluster);
-    aside(move || (0..200).for_each(|slot| moved.move_slot(slot, 0, 1, || {}))).await;
-    for n in 0..100 {
-        live(&store, &format!("moved:{n}")).await;
-    }
-}
-
-async fn every_operation(store: &RedisStore) {
-    live(store, "completed").await;
-    let (key, owner) = (key("abandoned"), OwnerToken::random());
-    assert_eq!(store.release(&key, OwnerToken::random()).await.unwrap(), ReleaseOutcome::AlreadyReleased);
-    for _ in 0..2 {
-        let reserved = store.reserve(&key, request(owner)).await.unwrap();
-        assert!(matches!(reserved, ReserveOutcome::Reserved { .. }), "{reserved:?}");
-    }
-    let renewed = store.renew(&key, owner, HOUR).await.unwrap();
-    assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
-    assert!(store.get(&key).await.unwrap().is_some());
-    assert_eq!(store.abandon(&key, owner).await.unwrap(), AbandonOutcome::Abandoned);
-    assert_eq!(store.release(&key, owner).await.unwrap(), ReleaseOutcome::Released);
-    let reserved = store.reserve(&key, request(OwnerToken::random())).await.unwrap();
-    assert!(matches!(reserved, ReserveOutcome::Reserved { .. }), "{reserved:?}");
 }

@@ -23,6 +23,7 @@ use idem_core::{
     ReserveOutcome, Response, StoreError,
 };
 use idem_redis::{Options, RedisStore};
+use servers::aside;
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -70,9 +71,4 @@ async fn live(store: &RedisStore, name: &str) {
 
 async fn connect(url: &str, options: Options) -> RedisStore {
     RedisStore::connect_with(url, options).await.unwrap()
-}
-
-/// Servers start, and are asked, on threads of their own: they wait.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
 }

@@ -2,23 +2,12 @@
 
 use idem_core::{Effect, Operation, ReleaseOutcome, StoreErrorKind};
 
-use super::servers::eventually;
-use super::servers::single::{Kind, Server, Setup};
+use super::servers::single::{Kind, Server};
 use super::*;
-
-fn pair() -> (Server, Server) {
-    let master = Server::redis();
-    let replica =
-        Setup::new(Kind::Redis).set(&["replicaof", "127.0.0.1", &master.port().to_string()]).start();
-    eventually("the replica follows", || {
-        master.info("slave0").is_some_and(|slave| slave.contains("state=online"))
-    });
-    (master, replica)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_that_was_acknowledged_is_on_the_replica() {
-    let (master, replica) = aside(pair).await;
+    let (master, replica) = aside(|| Server::with_replica(Kind::Redis)).await;
     let store = connect(&master.url(), Options::new().replicas(1, Duration::from_secs(20))).await;
     for n in 0..50 {
         let reserved = store.reserve(&key(&n.to_string()), request(OwnerToken::random())).await.unwrap();
@@ -30,7 +19,7 @@ async fn a_reservation_that_was_acknowledged_is_on_the_replica() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_replicas_an_operation_is_of_unknown_effect_and_is_acknowledged_when_they_are_back() {
-    let (master, replica) = aside(pair).await;
+    let (master, replica) = aside(|| Server::with_replica(Kind::Redis)).await;
     let store = connect(&master.url(), Options::new().replicas(1, Duration::from_millis(200))).await;
     let (key, owner) = (key("k"), OwnerToken::random());
     replica.process.pause();
@@ -41,6 +30,8 @@ async fn without_its_replicas_an_operation_is_of_unknown_effect_and_is_acknowled
     );
     // It has happened on the master, and asks again each time it is sent again.
     store.reserve(&key, request(owner)).await.unwrap_err();
+    let error = store.renew(&key, owner, HOUR).await.unwrap_err();
+    assert_eq!((error.effect, error.operation), (Effect::Unknown, Operation::Renew));
     store.complete(&key, owner, answer(b"done")).await.unwrap_err();
     let error = store.complete(&key, owner, answer(b"done")).await.unwrap_err();
     assert_eq!((error.effect, error.operation), (Effect::Unknown, Operation::Complete));

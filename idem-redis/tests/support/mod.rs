@@ -2,52 +2,48 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::Mutex;
 
-use conformance_tests::server::{MovedClock, Process};
-use idem_redis::{Options, RedisStore};
+use conformance_tests::server::{MovedClock, free_port};
+use idem_redis::RedisStore;
 use redis::aio::MultiplexedConnection;
-use tempfile::TempDir;
 
 pub(crate) mod harness;
 pub(crate) mod servers;
 
 pub(crate) use servers::kind::Kind;
+use servers::single::Setup;
 
-/// A server in a directory of its own, on a Unix socket in it, under a clock of its own. Killed when this is dropped.
+/// A server under a clock of its own, which is reached by the Unix socket in its directory: that is all that another process
+/// has to know. Killed when this is dropped.
 pub(crate) struct Server {
-    kind: Kind,
-    settings: Vec<String>,
-    process: Mutex<Process>,
+    running: Mutex<servers::single::Server>,
     clock: MovedClock,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 impl Server {
     /// Keeps nothing on disk.
     pub(crate) fn start(kind: Kind) -> Self {
-        Self::start_with(kind, &[])
+        Self::of(Setup::new(kind))
     }
 
     /// Keeps what it acknowledged, also when it is killed.
     pub(crate) fn start_durable(kind: Kind) -> Self {
-        Self::start_with(kind, &["--appendonly yes", "--appendfsync always"])
+        Self::of(Setup::new(kind).durable())
     }
 
-    pub(crate) fn start_with(kind: Kind, settings: &[&str]) -> Self {
+    fn of(setup: Setup) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = MovedClock::new(directory.path());
-        let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
-        let process = Mutex::new(run(kind, &settings, &clock, directory.path()));
-        Self { kind, settings, process, clock, directory }
+        let (clock, path) = (MovedClock::new(directory.path()), directory.path().to_owned());
+        let mut server = setup.under(&clock).launch_on(free_port(), directory);
+        server.wait_until_it_answers();
+        Self { running: Mutex::new(server), clock, directory: path }
     }
 
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     pub(crate) fn url(&self) -> String {
@@ -58,23 +54,13 @@ impl Server {
         &self.clock
     }
 
-    pub(crate) fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap()
-    }
-
     /// Kills it, and starts it again on what it has on its disk.
     pub(crate) fn kill_and_restart(&self) {
-        let mut process = self.process();
-        process.kill();
-        *process = run(self.kind, &self.settings, &self.clock, self.directory());
+        self.running.lock().unwrap().restart();
     }
 
     pub(crate) async fn store(&self) -> RedisStore {
-        self.store_with(Options::new()).await
-    }
-
-    pub(crate) async fn store_with(&self, options: Options) -> RedisStore {
-        RedisStore::connect_with(&self.url(), options).await.unwrap()
+        RedisStore::connect(&self.url()).await.unwrap()
     }
 
     /// A connection of somebody else.
@@ -96,35 +82,6 @@ pub(crate) async fn connection(directory: &Path) -> MultiplexedConnection {
 
 fn socket(directory: &Path) -> PathBuf {
     directory.join("socket")
-}
-
-/// Starts a server and returns when it answers.
-fn run(kind: Kind, settings: &[String], clock: &MovedClock, directory: &Path) -> Process {
-    let socket = socket(directory);
-    // One that was killed leaves its socket behind.
-    let _ = std::fs::remove_file(&socket);
-    let mut command = Command::new(kind.program());
-    command.current_dir(directory).args(["--port", "0", "--save", "", "--daemonize", "no"]);
-    command.arg("--unixsocket").arg(&socket).args(["--loglevel", "warning"]);
-    for setting in settings {
-        command.args(setting.splitn(2, ' '));
-    }
-    clock.watch(&mut command);
-    let log = directory.join("log");
-    let mut process = Process::start(&command, &log);
-    while !answers(&socket) {
-        assert!(!process.has_ended(), "{command:?}: {}", std::fs::read_to_string(&log).unwrap());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    process
-}
-
-/// Whether the server has read its files and serves.
-fn answers(socket: &Path) -> bool {
-    use std::io::{Read, Write};
-    let Ok(mut stream) = UnixStream::connect(socket) else { return false };
-    let mut reply = [0; 5];
-    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut reply).is_ok() && &reply == b"+PONG"
 }
 
 /// The name of a key's record, as the README tells operators.

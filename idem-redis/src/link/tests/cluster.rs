@@ -15,11 +15,6 @@ fn options() -> Options {
     Options::new().command_timeout(Duration::from_secs(1)).silent_after(Duration::from_secs(1))
 }
 
-/// Off the runtime, since it asks the servers and waits.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
-}
-
 /// Counts up many keys until told to stop; how many steps of each are done, and how many may be.
 fn counters(link: &Link, keys: usize) -> (Arc<AtomicBool>, JoinSet<(String, u64, u64)>) {
     let stop = Arc::new(AtomicBool::new(false));

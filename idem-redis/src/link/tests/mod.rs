@@ -19,6 +19,7 @@ use crate::Options;
 use crate::address::Address;
 use crate::error::kind;
 use crate::support;
+use crate::support::aside;
 
 async fn link(url: &str, options: &Options) -> Link {
     try_link(url, options).await.unwrap()

@@ -5,17 +5,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::support::cluster::Cluster;
-use crate::support::single::{Kind, Server, Setup};
-
-fn pair(kind: Kind) -> (Server, Server) {
-    let master = Setup::new(kind).start();
-    let replica = Setup::new(kind).set(&["replicaof", "127.0.0.1", &master.port().to_string()]).start();
-    support::eventually("the replica follows", || {
-        replica.info("master_link_status").as_deref() == Some("up")
-            && master.info("slave0").is_some_and(|slave| slave.contains("state=online"))
-    });
-    (master, replica)
-}
+use crate::support::single::{Kind, Server};
 
 fn options(patience: Duration) -> Options {
     Options::new().replicas(1, patience)
@@ -31,7 +21,7 @@ async fn write(link: &Link, key: &str) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_the_replica() {
     for kind in [Kind::Redis, Kind::Valkey] {
-        let (master, replica) = tokio::task::spawn_blocking(move || pair(kind)).await.unwrap();
+        let (master, replica) = aside(move || Server::with_replica(kind)).await;
         let link = link(&master.url(), &options(Duration::from_secs(20))).await;
         for n in 0..20 {
             let key = format!("k{n}");
@@ -44,7 +34,7 @@ async fn what_is_acknowledged_is_on_the_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_replica_acknowledges_nothing_and_the_shared_connection_does_not_wait() {
     for kind in [Kind::Redis, Kind::Valkey] {
-        let (master, replica) = tokio::task::spawn_blocking(move || pair(kind)).await.unwrap();
+        let (master, replica) = aside(move || Server::with_replica(kind)).await;
         let patience = Duration::from_secs(2);
         let link = link(&master.url(), &options(patience)).await;
         write(&link, "warm").await.unwrap();
@@ -69,7 +59,7 @@ async fn a_frozen_replica_acknowledges_nothing_and_the_shared_connection_does_no
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_callers_share_one_crossing() {
-    let (master, _replica) = tokio::task::spawn_blocking(|| pair(Kind::Redis)).await.unwrap();
+    let (master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     write(&link, "warm").await.unwrap();
     let before = waits(&master);
@@ -93,26 +83,48 @@ fn waits(server: &Server) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_was_restarted_meanwhile_vouches_for_nothing() {
-    let (mut master, _replica) = tokio::task::spawn_blocking(|| pair(Kind::Redis)).await.unwrap();
+    let (mut master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     let pledge = link.pledge(b"k").await.unwrap().unwrap();
     ask(&link, &["SET", "k", "v"]).await;
     // It comes back without its data, and its replica follows it there: nothing is missing, if one asks now.
-    let master = tokio::task::spawn_blocking(move || {
+    let master = aside(move || {
         master.restart();
         master
     })
-    .await
-    .unwrap();
+    .await;
     persist(&link, &["PING"]).await;
     let failure = pledge.kept().await.unwrap_err();
     assert_eq!(failure.effect, Effect::Unknown);
     drop(master);
 }
 
+/// Cuts the connection that waits for replicas, and no other.
+fn cut_barrier(master: &Server) {
+    let clients: String = redis::from_redis_value(master.tell(&["CLIENT", "LIST"])).unwrap();
+    let waiting = clients.lines().find(|line| line.contains("cmd=wait")).unwrap();
+    let id = waiting.split(' ').next().and_then(|id| id.strip_prefix("id=")).unwrap();
+    master.tell(&["CLIENT", "KILL", "ID", id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_barrier_that_was_made_anew_vouches_for_nothing_that_came_before() {
+    let (master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let link = link(&master.url(), &options(Duration::from_secs(20))).await;
+    write(&link, "warm").await.unwrap();
+    let pledge = link.pledge(b"k").await.unwrap().unwrap();
+    ask(&link, &["SET", "k", "v"]).await;
+    cut_barrier(&master);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(failure) = write(&link, "another").await {
+        assert!(is_transient(&failure) && Instant::now() < deadline, "{failure:?}");
+    }
+    assert_eq!(pledge.kept().await.unwrap_err().effect, Effect::Unknown);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_can_still_cross() {
-    let (master, _replica) = tokio::task::spawn_blocking(|| pair(Kind::Redis)).await.unwrap();
+    let (master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     write(&link, "k").await.unwrap();
     master.tell(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -123,7 +135,7 @@ async fn a_full_server_can_still_cross() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_the_replica_of_the_keys_own_master_counts() {
-    let cluster = tokio::task::spawn_blocking(|| Cluster::start(Kind::Redis)).await.unwrap();
+    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options(Duration::from_secs(1))).await;
     let key = |first: u16, last: u16| {
         (0..1000)
@@ -150,7 +162,7 @@ async fn without_the_option_nobody_is_asked() {
 
 #[test]
 fn a_crossing_that_ended_with_its_runtime_is_in_nobodys_way() {
-    let (master, _replica) = pair(Kind::Redis);
+    let (master, _replica) = Server::with_replica(Kind::Redis);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
     let link = first.block_on(link(&master.url(), &options(Duration::from_secs(20))));
@@ -177,7 +189,7 @@ fn a_crossing_that_ended_with_its_runtime_is_in_nobodys_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_replica_of_another_server_behind_the_same_address_does_not_count() {
-    let (lonely, (other, _replica)) = (Server::redis(), aside(|| pair(Kind::Redis)).await);
+    let (lonely, (other, _replica)) = (Server::redis(), aside(|| Server::with_replica(Kind::Redis)).await);
     let proxy = Proxy::start(lonely.address()).await;
     let options = options(Duration::from_millis(100));
     let link = link(&format!("redis://{}", proxy.address()), &options).await;
@@ -186,10 +198,7 @@ async fn the_replica_of_another_server_behind_the_same_address_does_not_count() 
     // The address leads to another server from now on, as after a failover behind a name. The connection for commands stays
     // where it is; the one that waits for replicas is made anew.
     proxy.retarget(other.address());
-    let clients: String = redis::from_redis_value(lonely.tell(&["CLIENT", "LIST"])).unwrap();
-    let waiting = clients.lines().find(|line| line.contains("cmd=wait")).unwrap();
-    let id = waiting.split(' ').next().and_then(|id| id.strip_prefix("id=")).unwrap();
-    lonely.tell(&["CLIENT", "KILL", "ID", id]);
+    cut_barrier(&lonely);
     let deadline = Instant::now() + Duration::from_secs(30);
     while write(&link, "k").await.is_err() {
         assert!(Instant::now() < deadline, "in vain");
@@ -233,8 +242,4 @@ async fn slots_that_move_are_no_matter_of_those_that_stay() {
     // It is not there yet, so that the first node sends us to the second.
     ask(&link, &["SET", &moving, "v"]).await;
     pledge.kept().await.unwrap();
-}
-
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
 }

@@ -38,6 +38,27 @@ fn writers(link: &Link, count: usize) -> (Arc<AtomicBool>, JoinSet<Vec<String>>)
     (stop, writers)
 }
 
+/// Once another server is the master in place of the first.
+async fn replaced(watched: Watched) -> Watched {
+    aside(move || {
+        watched.wait_until_replaced(0);
+        watched
+    })
+    .await
+}
+
+/// Waits until the link leads to the server that is the master now. Which one it is.
+async fn follows(link: &Link, watched: &Watched) -> usize {
+    let promoted = watched.master().unwrap();
+    let place = watched.servers[promoted].address().to_string();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while link.each_master(&redis::cmd("PING")).await[0].0 != place {
+        assert!(Instant::now() < deadline, "the link stays with the old master");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    promoted
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_is_followed_under_load() {
     let mut watched = Watched::start();
@@ -45,12 +66,7 @@ async fn a_failover_is_followed_under_load() {
     let (stop, writers) = writers(&link, 8);
     tokio::time::sleep(Duration::from_millis(300)).await;
     watched.servers[0].kill();
-    let watched = tokio::task::spawn_blocking(move || {
-        watched.wait_until_replaced(0);
-        watched
-    })
-    .await
-    .unwrap();
+    let watched = replaced(watched).await;
     persist(&link, &["SET", "after", "v"]).await;
     let promoted = watched.master().unwrap();
     assert_ne!(promoted, 0);
@@ -67,20 +83,9 @@ async fn a_demoted_master_that_still_takes_writes_is_left() {
     let link = link(&watched.url(), &patient()).await;
     ask(&link, &["SET", "before", "v"]).await;
     // The old master is there all the time, and nothing breaks: for the next ten seconds only the announcement tells.
-    let watched = tokio::task::spawn_blocking(move || {
-        watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
-        watched.wait_until_replaced(0);
-        watched
-    })
-    .await
-    .unwrap();
-    let promoted = watched.master().unwrap();
-    let place = watched.servers[promoted].address().to_string();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while link.each_master(&redis::cmd("PING")).await[0].0 != place {
-        assert!(Instant::now() < deadline, "the link stays with the old master");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+    let watched = replaced(watched).await;
+    let promoted = follows(&link, &watched).await;
     persist(&link, &["SET", "after", "v"]).await;
     let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
     assert_eq!(found, Ok(Some("v".to_owned())));
@@ -92,12 +97,7 @@ async fn a_frozen_master_is_replaced_and_left() {
     let link = link(&watched.url(), &patient()).await;
     ask(&link, &["SET", "before", "v"]).await;
     watched.servers[0].process.pause();
-    let watched = tokio::task::spawn_blocking(move || {
-        watched.wait_until_replaced(0);
-        watched
-    })
-    .await
-    .unwrap();
+    let watched = replaced(watched).await;
     persist(&link, &["SET", "after", "v"]).await;
     watched.servers[0].process.resume();
     let promoted = watched.master().unwrap();
@@ -164,17 +164,7 @@ async fn a_user_of_the_sentinels_needs_three_commands() {
     let url = format!("{}?sentinel_user=app&sentinel_password=p", watched.url());
     let link = link(&url, &patient()).await;
     ask(&link, &["SET", "before", "v"]).await;
-    let watched = tokio::task::spawn_blocking(move || {
-        watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
-        watched.wait_until_replaced(0);
-        watched
-    })
-    .await
-    .unwrap();
-    let promoted = watched.servers[watched.master().unwrap()].address().to_string();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while link.each_master(&redis::cmd("PING")).await[0].0 != promoted {
-        assert!(Instant::now() < deadline, "the link stays with the old master");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+    let watched = replaced(watched).await;
+    follows(&link, &watched).await;
 }

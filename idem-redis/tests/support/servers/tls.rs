@@ -12,65 +12,28 @@ pub(crate) struct Authority {
     directory: TempDir,
 }
 
+/// A certificate request with a new key.
+const REQUEST: [&str; 6] = ["req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+
 impl Authority {
     pub(crate) fn new() -> Self {
         let authority = Self { directory: tempfile::tempdir().unwrap() };
-        authority.openssl(&[
-            "req",
-            "-x509",
-            "-nodes",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=test authority",
-        ]);
+        let own =
+            ["-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"];
+        authority.openssl(&[&REQUEST[..], &own].concat());
         authority.issue("server", "subjectAltName=DNS:localhost,IP:127.0.0.1");
         authority.issue("client", "extendedKeyUsage=clientAuth");
         authority
     }
 
     fn issue(&self, name: &str, extension: &str) {
-        let file = |ending: &str| format!("{name}.{ending}");
-        std::fs::write(self.path(&file("ext")), extension).unwrap();
-        self.openssl(&[
-            "req",
-            "-nodes",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-keyout",
-            &file("key"),
-            "-out",
-            &file("csr"),
-            "-subj",
-            &format!("/CN={name}"),
-        ]);
-        self.openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            &file("csr"),
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            &file("ext"),
-            "-out",
-            &file("pem"),
-        ]);
+        let [key, csr, ext, pem] = ["key", "csr", "ext", "pem"].map(|ending| format!("{name}.{ending}"));
+        std::fs::write(self.path(&ext), extension).unwrap();
+        let subject = format!("/CN={name}");
+        self.openssl(&[&REQUEST[..], &["-subj", &subject, "-keyout", &key, "-out", &csr]].concat());
+        let sign =
+            "x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 2".split(' ').collect::<Vec<_>>();
+        self.openssl(&[&sign[..], &["-in", &csr, "-extfile", &ext, "-out", &pem]].concat());
     }
 
     fn openssl(&self, arguments: &[&str]) {
