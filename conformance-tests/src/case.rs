@@ -23,10 +23,9 @@ impl Case {
         format!("{}::{}", chapter.trim_start_matches("cases::"), self.function)
     }
 
-    /// Why the backend cannot take part, or this run leaves it out; `None` if it runs.
+    /// Why the backend cannot take part; `None` if it can.
     pub fn ignored(&self, harness: &dyn Harness) -> Option<&'static str> {
-        let unmet = self.needs.iter().find_map(|need| need.unmet(harness, self.setting));
-        unmet.or_else(|| harness.leaves_out(&self.name()))
+        self.needs.iter().find_map(|need| need.unmet(harness, self.setting))
     }
 
     /// Whether threads run against each other in it, so that a broken store may pass by luck.
@@ -117,35 +116,3 @@ macro_rules! cases {
     };
 }
 pub(crate) use cases;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{InProcess, Instance, Reference};
-
-    struct Partial;
-
-    #[async_trait::async_trait]
-    impl Harness for Partial {
-        async fn fresh(&self) -> Box<dyn Instance> {
-            Box::new(InProcess::new(Reference::new()))
-        }
-
-        fn clock(&self) -> Clock {
-            Clock::Tokio
-        }
-
-        fn leaves_out(&self, case: &str) -> Option<&'static str> {
-            case.starts_with("get::").then_some("runs by hand")
-        }
-    }
-
-    #[test]
-    fn a_harness_leaves_out_the_cases_that_it_names_and_no_others() {
-        let simple = crate::cases().filter(|case| case.needs.is_empty());
-        let (left_out, run): (Vec<_>, Vec<_>) = simple.partition(|case| case.name().starts_with("get::"));
-        assert!(!left_out.is_empty() && !run.is_empty());
-        assert!(left_out.iter().all(|case| case.ignored(&Partial) == Some("runs by hand")));
-        assert!(run.iter().all(|case| case.ignored(&Partial).is_none()));
-    }
-}

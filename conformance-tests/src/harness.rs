@@ -52,12 +52,6 @@ pub trait Harness: Send + Sync + 'static {
         false
     }
 
-    /// Why this run leaves a case out, by its name; `None` to run it. For a second harness of a backend whose servers are
-    /// slow to start (a cluster, say), with the suite in part on every change and whole before a release.
-    fn leaves_out(&self, _case: &str) -> Option<&'static str> {
-        None
-    }
-
     /// Why the backend cannot take part in the cases that need `ability`; `None` if it can, and then the methods that
     /// the ability names are implemented.
     fn lacks(&self, ability: Ability) -> Option<&'static str> {
