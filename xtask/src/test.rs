@@ -27,21 +27,19 @@ pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
     step("tracked files", || hygiene::check(workspace))?;
     step("rust-version of each crate", || msrv::check(workspace))?;
     step("each feature alone", || features::check(workspace))?;
-    step("build of the tests", || run(every_test(workspace).arg("--no-run")))?;
+    step("build of the tests", || run(every_test().arg("--no-run")))?;
     step("examples in the documentation", || {
         run(&mut cargo("test --doc --workspace --all-features".split(' ')))
     })?;
     step("every interleaving (shuttle)", || run(&mut shuttle(workspace)))?;
     step("the races of the README", race)?;
     eprintln!("\n==> tests");
-    finish_with(every_test(workspace).arg("--no-fail-fast"))
+    finish_with(every_test().arg("--no-fail-fast"))
 }
 
 /// The runner over every test of the workspace.
-pub(crate) fn every_test(workspace: &Metadata) -> Command {
-    let mut tests = cargo("nextest run --workspace --all-features".split(' '));
-    servers::tell(workspace, &mut tests);
-    tests
+pub(crate) fn every_test() -> Command {
+    cargo("nextest run --workspace --all-features".split(' '))
 }
 
 /// The tests in which the model checker stands in for the crates' own locks and atomics: idem-core's `model` module,
