@@ -1,7 +1,7 @@
 //! The rounds: each starts a process, kills it in the window that was drawn, and sees what its clients get from others.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::thread::{self, JoinHandle};
 
 use crate::database::{Database, Onlooker};
@@ -50,8 +50,8 @@ pub(crate) fn run(database: &dyn Database, mode: Mode) {
         answers: HashMap::new(),
     };
 
-    let (mut hits, mut kills, mut random) = (vec![0; windows.len()], 0, seed);
-    while let Some(window) = draw(&mut random, windows, &hits, per_window) {
+    let (mut hits, mut kills) = (vec![0; windows.len()], 0);
+    while let Some(window) = draw(seed, kills, windows, &hits, per_window) {
         // Where the victim is faster than the onlooker, the window that was hit is another one, and is counted as that.
         let hit = rounds.kill_in(window, kills);
         if let Some(index) = windows.iter().position(|window| *window == hit) {
@@ -69,15 +69,11 @@ pub(crate) fn run(database: &dyn Database, mode: Mode) {
 }
 
 /// One of the windows that have not been hit often enough.
-fn draw(random: &mut u64, windows: &[Window], hits: &[u64], per_window: u64) -> Option<Window> {
-    let open: Vec<_> = windows.iter().zip(hits).filter(|(_, hits)| **hits < per_window).collect();
-    // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-    *random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut mixed = *random;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    let drawn = usize::try_from((mixed ^ (mixed >> 31)) % open.len().max(1) as u64).unwrap();
-    open.get(drawn).map(|(window, _)| **window)
+fn draw(seed: u64, round: u64, windows: &[Window], hits: &[u64], per_window: u64) -> Option<Window> {
+    let mut open = windows.iter().zip(hits).filter(|(_, hits)| **hits < per_window);
+    let random = BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, round));
+    let drawn = random % open.clone().count().max(1) as u64;
+    open.nth(usize::try_from(drawn).unwrap()).map(|(window, _)| *window)
 }
 
 struct Rounds<'a> {
