@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use super::Scale;
 use super::callers::all_at_once;
 use super::floor::Floor;
+use super::processors::{Bill, Processors, explained};
 use super::server::Server;
 use crate::load::Load;
 use crate::report::{Figure, Target};
@@ -17,7 +18,11 @@ use crate::subject::{fingerprint, reserve};
 
 const DUPLICATES: usize = 64;
 
-pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Result<Figure, Box<dyn Error>> {
+pub(super) fn refused(
+    scale: &Scale,
+    server: &Server,
+    runtime: &Runtime,
+) -> Result<[Figure; 2], Box<dyn Error>> {
     let (of_floor, of_store) = (Load::new(64), Load::new(64));
     let store = Arc::new(runtime.block_on(server.store())?);
     let mut floor = runtime.block_on(async { Floor::new(server.connection().await?).await })?;
@@ -32,6 +37,9 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
         }
     });
 
+    let processors = Processors::new(runtime, runtime.block_on(server.connection())?);
+    let (floor_bill, bill) = (Bill::default(), Bill::default());
+    let duplicates = bursts * DUPLICATES as u64;
     // Burst after burst: the next one comes when the last caller of the one before has been refused.
     let rounds = alternate(
         scale.rounds,
@@ -42,7 +50,7 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
                     async move { floor.refused(&running[0]).await }
                 })
             });
-            each.sum()
+            processors.charge(&floor_bill, duplicates, || each.sum())
         },
         || {
             let each = running_there.iter().map(|running| {
@@ -55,12 +63,12 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
                     }
                 })
             });
-            each.sum()
+            processors.charge(&bill, duplicates, || each.sum())
         },
     );
     #[allow(clippy::cast_precision_loss, reason = "there are far fewer than 2^52 bursts")]
     let burst = Spread::single(rounds.floor().median * DUPLICATES as f64 / bursts as f64 / 1e3);
-    Ok(Figure {
+    let figure = Figure {
         id: "i",
         what: format!(
             "refusing {DUPLICATES} duplicates at once, by the raw burst of `SET NX GET` ({:.0} us here)",
@@ -71,5 +79,7 @@ pub(super) fn refused(scale: &Scale, server: &Server, runtime: &Runtime) -> Resu
         value: rounds.ratio(),
         beside: Vec::new(),
         flush: None,
-    })
+    };
+    let what = format!("a refusal of {DUPLICATES} at once, beside `SET NX GET`");
+    Ok([figure, explained("q", &what, &floor_bill, &bill)])
 }

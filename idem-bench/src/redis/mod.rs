@@ -6,6 +6,7 @@
 //! - [`burst`]: 64 duplicates at once of a request that runs (i).
 //! - [`resident`]: what a record takes of the server's memory (j).
 //! - [`trips`]: round trips, by the server's own count (k to m).
+//! - [`processors`]: what both sides take of the processors, which explains the rest (n to q).
 //! - [`server`]: the server that is measured.
 //!
 //! Server and client share the machine's cores, so that only ratios can be carried elsewhere.
@@ -13,6 +14,7 @@
 mod burst;
 mod callers;
 mod floor;
+mod processors;
 mod replay;
 mod resident;
 mod server;
@@ -53,7 +55,7 @@ pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut figures = throughput::first_requests(scale, &server, &runtime)?;
     figures.extend(replay::replays(scale, &server, &runtime)?);
-    figures.push(burst::refused(scale, &server, &runtime)?);
+    figures.extend(burst::refused(scale, &server, &runtime)?);
     figures.push(resident::per_record(scale, &server::Server::of(url)?, &runtime)?);
     figures.extend(trips::counted(scale, &server, &runtime)?);
     Ok(figures)

@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use idem_core::{Answer, OwnerToken, ReservationStore, ReserveOutcome};
+use bytes::Bytes;
+use idem_core::{Answer, Key, OwnerToken, ReservationStore, ReserveOutcome};
 use tokio::runtime::Runtime;
 
 use super::Scale;
 use super::callers::{all_at_once, shares};
 use super::floor::Floor;
+use super::processors::{Bill, Processors, explained};
 use super::server::Server;
 use crate::load::Load;
 use crate::report::{Figure, Target};
@@ -35,7 +37,8 @@ pub(super) fn replays(
         }
     });
 
-    let of = |(id, callers): (&'static str, usize)| {
+    let processors = Processors::new(runtime, runtime.block_on(server.connection())?);
+    let of = |(id, callers, explained_by): (&'static str, usize, Option<&'static str>)| {
         let count = 2 * if callers == 1 { scale.alone } else { scale.together };
         let asked = |load: &Load| {
             let keys: Vec<_> = (0..KEYS).map(|number| (load.key(number), load.answer(number))).collect();
@@ -44,38 +47,40 @@ pub(super) fn replays(
                 callers,
             )
         };
+        let (floor_bill, bill) = (Bill::default(), Bill::default());
         let rounds = alternate(
             scale.rounds,
             || {
-                all_at_once(runtime, asked(&of_floor), |asked| {
-                    let mut floor = floor.clone();
-                    async move {
-                        for (key, answer) in asked {
-                            floor.look_up(key.as_bytes(), &answer).await;
+                let asked = asked(&of_floor);
+                let round = || {
+                    all_at_once(runtime, asked, |asked| {
+                        let mut floor = floor.clone();
+                        async move {
+                            for (key, answer) in asked {
+                                floor.look_up(key.as_bytes(), &answer).await;
+                            }
                         }
-                    }
-                })
+                    })
+                };
+                processors.charge(&floor_bill, count, round)
             },
             || {
-                all_at_once(runtime, asked(&of_store), |asked| {
-                    let store = Arc::clone(&store);
-                    async move {
-                        for (key, answer) in asked {
-                            let outcome =
-                                store.reserve(&key, reserve(OwnerToken::random(), fingerprint())).await;
-                            let Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) =
-                                outcome
-                            else {
-                                panic!("not a replay: {outcome:?}");
-                            };
-                            assert!(replayed.body == answer, "another answer");
+                let asked = asked(&of_store);
+                let round = || {
+                    all_at_once(runtime, asked, |asked| {
+                        let store = Arc::clone(&store);
+                        async move {
+                            for (key, answer) in asked {
+                                assert!(replayed(&*store, &key).await == answer, "another answer");
+                            }
                         }
-                    }
-                })
+                    })
+                };
+                processors.charge(&bill, count, round)
             },
         );
         let per_second = Spread::single(1e9 / rounds.floor().median);
-        Figure {
+        let figure = Figure {
             id,
             what: format!(
                 "replays to {callers} callers, as often as a bare `GET` ({:.0} a second here)",
@@ -86,7 +91,18 @@ pub(super) fn replays(
             value: rounds.speed(),
             beside: Vec::new(),
             flush: None,
-        }
+        };
+        let what = format!("a replay to {callers} callers, beside a bare `GET`");
+        let explanation = explained_by.map(|id| explained(id, &what, &floor_bill, &bill));
+        std::iter::once(figure).chain(explanation)
     };
-    Ok([("g", 1), ("h", 64)].map(of).into())
+    Ok([("g", 1, None), ("h", 64, Some("p"))].map(of).into_iter().flatten().collect())
+}
+
+async fn replayed(store: &impl ReservationStore, key: &Key) -> Bytes {
+    let outcome = store.reserve(key, reserve(OwnerToken::random(), fingerprint())).await;
+    match outcome {
+        Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) => replayed.body,
+        _ => panic!("not a replay: {outcome:?}"),
+    }
 }

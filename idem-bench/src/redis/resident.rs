@@ -25,7 +25,7 @@ pub(super) fn per_record(
     let mut connection = runtime.block_on(server.connection())?;
     let load = Load::new(64);
     let mut memory = async || {
-        let used = statistic(&mut connection, "memory", "used_memory").await?;
+        let used = statistic::<u64>(&mut connection, "memory", "used_memory").await?;
         let keys: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await?;
         redis::RedisResult::Ok((used, keys))
     };

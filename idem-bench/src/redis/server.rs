@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::process::Command;
+use std::str::FromStr;
 use std::time::Duration;
 
 use conformance_tests::server::{Process, free_port};
@@ -57,12 +58,19 @@ impl Server {
     }
 }
 
+/// The processor time that the server has taken since it was started.
+pub(super) async fn spent(connection: &mut MultiplexedConnection) -> RedisResult<Duration> {
+    let user: f64 = statistic(connection, "cpu", "used_cpu_user").await?;
+    let system: f64 = statistic(connection, "cpu", "used_cpu_sys").await?;
+    Ok(Duration::from_secs_f64(user + system))
+}
+
 /// A number of the server's own statistics.
-pub(super) async fn statistic(
+pub(super) async fn statistic<N: FromStr>(
     connection: &mut MultiplexedConnection,
     section: &str,
     name: &str,
-) -> RedisResult<u64> {
+) -> RedisResult<N> {
     let info: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
     let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|number| number.trim().parse().ok());

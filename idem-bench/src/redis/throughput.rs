@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use super::Scale;
 use super::callers::{all_at_once, shares};
 use super::floor::Floor;
+use super::processors::{Bill, Processors, explained};
 use super::server::Server;
 use crate::load::Load;
 use crate::report::{Figure, Target};
@@ -22,14 +23,14 @@ enum Against {
     Unsafe,
 }
 
-/// The figure, its callers, what it is compared with, and how many times as fast it has to be.
-const FIGURES: [(&str, usize, Against, f64); 6] = [
-    ("a", 1, Against::Fenced, 0.9),
-    ("b", 16, Against::Fenced, 0.9),
-    ("c", 64, Against::Fenced, 0.9),
-    ("d", 256, Against::Fenced, 0.9),
-    ("e", 1, Against::Unsafe, 1.3),
-    ("f", 64, Against::Unsafe, 0.9),
+/// The figure, its callers, what it is compared with, how many times as fast it has to be, and the figure that explains it.
+const FIGURES: [(&str, usize, Against, f64, Option<&str>); 6] = [
+    ("a", 1, Against::Fenced, 0.9, None),
+    ("b", 16, Against::Fenced, 0.9, None),
+    ("c", 64, Against::Fenced, 0.9, Some("n")),
+    ("d", 256, Against::Fenced, 0.9, None),
+    ("e", 1, Against::Unsafe, 1.3, None),
+    ("f", 64, Against::Unsafe, 0.9, Some("o")),
 ];
 
 pub(super) fn first_requests(
@@ -39,11 +40,9 @@ pub(super) fn first_requests(
 ) -> Result<Vec<Figure>, Box<dyn Error>> {
     let store = Arc::new(runtime.block_on(server.store())?);
     let floor = runtime.block_on(async { Floor::new(server.connection().await?).await })?;
-    Ok(FIGURES
-        .map(|(id, callers, against, target)| {
-            of(scale, &store, &floor, runtime, (id, callers, against, target))
-        })
-        .into())
+    let processors = Processors::new(runtime, runtime.block_on(server.connection())?);
+    let figures = FIGURES.map(|figure| of(scale, &store, &floor, runtime, &processors, figure));
+    Ok(figures.into_iter().flatten().collect())
 }
 
 fn of(
@@ -51,8 +50,9 @@ fn of(
     store: &Arc<RedisStore>,
     floor: &Floor,
     runtime: &Runtime,
-    (id, callers, against, target): (&'static str, usize, Against, f64),
-) -> Figure {
+    processors: &Processors<'_>,
+    (id, callers, against, target, explained_by): (&'static str, usize, Against, f64, Option<&'static str>),
+) -> Vec<Figure> {
     // Their keys differ, since each load has a seed of its own.
     let (of_floor, of_store) = (Load::new(64), Load::new(64));
     let count = if callers == 1 { scale.alone } else { scale.together };
@@ -62,31 +62,40 @@ fn of(
         shares(load.requests(*next - count..*next), callers)
     };
 
+    let (floor_bill, bill) = (Bill::default(), Bill::default());
     let rounds = alternate(
         scale.rounds,
         || {
-            all_at_once(runtime, requests(&of_floor, &mut floor_next), |requests| {
-                let mut floor = floor.clone();
-                async move {
-                    for request in &requests {
-                        match against {
-                            Against::Fenced => floor.fenced(request).await,
-                            Against::Unsafe => floor.unfenced(request).await,
+            let requests = requests(&of_floor, &mut floor_next);
+            let round = || {
+                all_at_once(runtime, requests, |requests| {
+                    let mut floor = floor.clone();
+                    async move {
+                        for request in &requests {
+                            match against {
+                                Against::Fenced => floor.fenced(request).await,
+                                Against::Unsafe => floor.unfenced(request).await,
+                            }
                         }
                     }
-                }
-            })
+                })
+            };
+            processors.charge(&floor_bill, count, round)
         },
         || {
             let begins = store_next;
-            let took = all_at_once(runtime, requests(&of_store, &mut store_next), |requests| {
-                let store = Arc::clone(store);
-                async move {
-                    for request in requests {
-                        first_request(&*store, fingerprint(), request).await;
+            let requests = requests(&of_store, &mut store_next);
+            let round = || {
+                all_at_once(runtime, requests, |requests| {
+                    let store = Arc::clone(store);
+                    async move {
+                        for request in requests {
+                            first_request(&*store, fingerprint(), request).await;
+                        }
                     }
-                }
-            });
+                })
+            };
+            let took = processors.charge(&bill, count, round);
             check_answers(runtime, &**store, &of_store, begins..store_next);
             took
         },
@@ -96,7 +105,7 @@ fn of(
         Against::Unsafe => "the unsafe `GET`, `SETNX`, `SET`",
     };
     let per_second = Spread::single(1e9 / rounds.floor().median);
-    Figure {
+    let figure = Figure {
         id,
         what: format!(
             "first requests by {callers} callers, as often as {than} ({:.0} a second here)",
@@ -107,5 +116,8 @@ fn of(
         value: rounds.speed(),
         beside: Vec::new(),
         flush: None,
-    }
+    };
+    let what = format!("a first request by {callers} callers, beside {than}");
+    let explanation = explained_by.map(|id| explained(id, &what, &floor_bill, &bill));
+    std::iter::once(figure).chain(explanation).collect()
 }

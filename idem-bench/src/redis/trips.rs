@@ -26,7 +26,7 @@ pub(super) fn counted(
     runtime.block_on(async {
         let store = server.store().await?;
         let mut connection = server.connection().await?;
-        let mut reads = async || statistic(&mut connection, "stats", "total_reads_processed").await;
+        let mut reads = async || statistic::<u64>(&mut connection, "stats", "total_reads_processed").await;
 
         // The server knows the scripts from then on.
         for request in load.requests(0..1) {
