@@ -1,0 +1,116 @@
+//! [`Held`]: a connection of the pool while an operation uses it.
+//!
+//! INV-1: a connection on which a statement was begun and not ended (the caller went away) never goes back into the pool:
+//! who takes it next would wait behind that statement, on a silent link for ever. It is closed; the server ends the
+//! statement, which is a transaction of its own, in one way or the other.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::Statements;
+use crate::error::Failure;
+use crate::statement::Statement;
+
+pub(crate) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// A connection, for as long as an operation needs it.
+pub(crate) struct Held {
+    /// Taken only by the end of it.
+    object: Option<Object>,
+    statements: Statements,
+    /// A statement is under way (INV-1).
+    is_busy: bool,
+}
+
+impl Held {
+    /// Takes a connection from the pool, or makes one.
+    pub(crate) async fn take(
+        pool: &Pool,
+        statements: Statements,
+        within: Duration,
+    ) -> Result<Self, Failure> {
+        // Not by the pool's own timeouts: a pool of the user's may have been made without a runtime for them.
+        let object = match tokio::time::timeout(within, pool.get()).await {
+            Ok(object) => object.map_err(Failure::Pool)?,
+            Err(_elapsed) => return Err(Failure::Pool(PoolError::Timeout(TimeoutType::Wait))),
+        };
+        Ok(Self { object: Some(object), statements, is_busy: false })
+    }
+
+    /// Runs a statement to its end.
+    pub(crate) async fn query(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        self.is_busy = true;
+        let result = run(object, self.statements, statement, parameters).await;
+        self.is_busy = false;
+        if let Err(failure) = &result
+            && failure.ends_connection()
+        {
+            self.discard();
+        }
+        result
+    }
+
+    /// The same for a statement that gives one row at the most.
+    pub(crate) async fn query_opt(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Option<Row>, Failure> {
+        Ok(self.query(statement, parameters).await?.pop())
+    }
+
+    /// Runs a text of several statements as one transaction.
+    pub(crate) async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
+        let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        self.is_busy = true;
+        let result = object.batch_execute(sql).await.map_err(Failure::sent);
+        self.is_busy = false;
+        result
+    }
+
+    fn discard(&mut self) {
+        if let Some(object) = self.object.take() {
+            // Out of the pool, which may make another in its place; dropped, it is closed.
+            drop(Object::take(object));
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.is_busy {
+            self.discard();
+        }
+    }
+}
+
+/// Runs a statement on a connection, in the one way or the other.
+pub(crate) async fn run(
+    object: &Object,
+    statements: Statements,
+    statement: &Statement,
+    parameters: &[Parameter<'_>],
+) -> Result<Vec<Row>, Failure> {
+    match statements {
+        Statements::Unnamed => {
+            let typed: Vec<_> = parameters.iter().copied().zip(statement.types.iter().cloned()).collect();
+            object.query_typed(&statement.sql, &typed).await.map_err(Failure::sent)
+        }
+        Statements::Prepared => {
+            // Making it has no effect, whatever becomes of it.
+            let prepared = object
+                .prepare_typed_cached(&statement.sql, statement.types)
+                .await
+                .map_err(Failure::Unsent)?;
+            object.query(&prepared, parameters).await.map_err(Failure::sent)
+        }
+    }
+}

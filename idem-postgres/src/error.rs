@@ -1,0 +1,269 @@
+//! What a failure of Postgres means for an operation, case by case; and the causes that this store finds itself.
+
+use std::error::Error;
+
+use deadpool_postgres::{PoolError, TimeoutType};
+use idem_core::{Effect, Operation, StoreError, StoreErrorKind};
+use thiserror::Error;
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+use crate::row::RowError;
+
+/// Why the store refused, or failed, apart from Postgres.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Cause {
+    #[error("the answer has {bytes} bytes, and at most {max_answer_bytes} are kept")]
+    AnswerTooLarge { bytes: usize, max_answer_bytes: usize },
+    // The URL itself is never shown, nor what its parser said about it: it may hold a password.
+    #[error(
+        "the URL of a Postgres store is like \"postgres://user:password@host:5432/database\"; a password's special \
+         characters are percent-encoded; the store's own settings are given as `Options`"
+    )]
+    NotAPostgresUrl,
+    #[error(
+        "the URL asks for TLS (`sslmode=require`); build idem-postgres with its feature `rustls`, or use `connect_tls`"
+    )]
+    NoTls,
+    #[error("the {what}'s name has 1 to {at_most} bytes, and no NUL")]
+    Name { what: &'static str, at_most: usize },
+    #[error("Postgres 12 or later is needed, and this is {major}")]
+    OldServer { major: i32 },
+    #[error(
+        "the server is a standby and takes no writes; give the address of the primary, or several hosts and \
+         `target_session_attrs=read-write`"
+    )]
+    Standby,
+    #[error("the role or the database has `default_transaction_read_only` on; the store has to write")]
+    ReadOnly,
+    #[error("the tables are not there, and `create_schema` is off; apply `PostgresStore::schema_sql`")]
+    NoTables,
+    #[error("the tables have version {found}, and this release knows versions up to {known}")]
+    LaterTables { found: i32, known: i32 },
+    #[error("the tables are there and their version is not; apply `PostgresStore::schema_sql`")]
+    NoVersion,
+    #[error("every connection of the pool was in use; give it more (`pool_size`), or wait longer (`pool_timeout`)")]
+    PoolExhausted,
+    #[error("a connection could not be made in time")]
+    ConnectTimeout,
+    #[error("the pool is closed, or has no runtime to wait in")]
+    PoolClosed,
+    #[error("the record is being changed by others, again and again, or is locked; try again")]
+    Contended,
+    #[error("the connection was lost")]
+    ConnectionLost,
+}
+
+impl Cause {
+    /// All of these are known before anything is written.
+    pub(crate) fn of(self, operation: Operation) -> StoreError {
+        StoreError::new(self.kind(), Effect::NotApplied, operation).with_source(self)
+    }
+
+    fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::AnswerTooLarge { .. } => StoreErrorKind::TooLarge,
+            Self::NotAPostgresUrl
+            | Self::NoTls
+            | Self::Name { .. }
+            | Self::OldServer { .. }
+            | Self::Standby
+            | Self::ReadOnly
+            | Self::NoTables
+            | Self::NoVersion => StoreErrorKind::Misconfigured,
+            Self::LaterTables { .. } => StoreErrorKind::Incompatible,
+            Self::PoolExhausted | Self::ConnectTimeout => StoreErrorKind::Timeout,
+            Self::PoolClosed | Self::Contended | Self::ConnectionLost => StoreErrorKind::Unavailable,
+        }
+    }
+}
+
+/// A failure, before it is known whose it is.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No connection was had.
+    Pool(PoolError),
+    /// Nothing was sent that has an effect.
+    Unsent(tokio_postgres::Error),
+    /// A statement was sent. `None`: on a connection that was lost before.
+    Sent(Option<tokio_postgres::Error>),
+    Row(RowError),
+    /// Already told as it is to be told: by the state machine, or by this store.
+    Store(StoreError),
+}
+
+impl Failure {
+    pub(crate) fn sent(error: tokio_postgres::Error) -> Self {
+        Self::Sent(Some(error))
+    }
+
+    /// The error of an operation whose statements are each a transaction of their own.
+    pub(crate) fn of(self, operation: Operation) -> StoreError {
+        match self {
+            Self::Pool(error) => of_pool(error, operation),
+            Self::Unsent(error) => of_postgres(&error, Effect::NotApplied, operation),
+            Self::Sent(Some(error)) => of_postgres(&error, effect(&error), operation),
+            Self::Sent(None) => Cause::ConnectionLost.of(operation),
+            Self::Row(error) => {
+                let kind = match error {
+                    RowError::LaterVersion(_) => StoreErrorKind::Incompatible,
+                    RowError::Malformed(_) => StoreErrorKind::Corrupt,
+                };
+                StoreError::new(kind, Effect::NotApplied, operation).with_source(error)
+            }
+            Self::Store(error) => error,
+        }
+    }
+
+    /// What the server said, if it was the server.
+    pub(crate) fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Pool(PoolError::Backend(error)) | Self::Unsent(error) | Self::Sent(Some(error)) => error.code(),
+            Self::Pool(_) | Self::Sent(None) | Self::Row(_) | Self::Store(_) => None,
+        }
+    }
+
+    /// Whether nothing more can be expected of the connection that it happened on.
+    pub(crate) fn ends_connection(&self) -> bool {
+        match self {
+            Self::Unsent(error) | Self::Sent(Some(error)) => error.as_db_error().is_none_or(is_fatal),
+            Self::Sent(None) => true,
+            Self::Pool(_) | Self::Row(_) | Self::Store(_) => false,
+        }
+    }
+}
+
+impl From<RowError> for Failure {
+    fn from(error: RowError) -> Self {
+        Self::Row(error)
+    }
+}
+
+/// Whether a statement that failed so, and was a transaction of its own, may have had its effect.
+///
+/// An `ERROR` undoes the transaction. Whatever ends the session instead, or was never said, may have come after the
+/// commit: a server that is shut down while a commit waits for a replica says so, for one.
+fn effect(error: &tokio_postgres::Error) -> Effect {
+    match error.as_db_error() {
+        Some(said) if is_fatal(said) => Effect::Unknown,
+        Some(said) if matches!(said.code().code(), "40003" | "08007") => Effect::Unknown,
+        Some(_) => Effect::NotApplied,
+        None => Effect::Unknown,
+    }
+}
+
+fn is_fatal(said: &DbError) -> bool {
+    // Servers before 9.6 do not say it in a word that can be read; those are refused.
+    !matches!(said.parsed_severity(), Some(Severity::Error) | None)
+}
+
+fn of_pool(error: PoolError, operation: Operation) -> StoreError {
+    match error {
+        PoolError::Timeout(TimeoutType::Wait) => Cause::PoolExhausted.of(operation),
+        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Cause::ConnectTimeout.of(operation),
+        PoolError::Backend(error) => of_postgres(&error, Effect::NotApplied, operation),
+        PoolError::Closed | PoolError::NoRuntimeSpecified => Cause::PoolClosed.of(operation),
+        // The user's own, on a pool of the user's: its words are not known to be free of secrets.
+        PoolError::PostCreateHook(_) => {
+            StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, operation)
+                .with_source("a hook of the pool refused the new connection")
+        }
+    }
+}
+
+/// The error of an operation that Postgres failed.
+pub(crate) fn of_postgres(error: &tokio_postgres::Error, effect: Effect, operation: Operation) -> StoreError {
+    StoreError::new(kind(error), effect, operation).with_source(PostgresFailure::new(error))
+}
+
+/// What Postgres said, or how the connection to it failed. Neither the parameters of the statement nor the details,
+/// in which the server repeats them.
+#[derive(Debug, Error)]
+#[error("Postgres: {said}{advice}")]
+struct PostgresFailure {
+    said: String,
+    advice: &'static str,
+}
+
+impl PostgresFailure {
+    fn new(error: &tokio_postgres::Error) -> Self {
+        let said = match error.as_db_error() {
+            Some(said) => format!("{} ({}): {}", said.severity(), said.code().code(), said.message()),
+            None => match error.source() {
+                // The words for a wrong connection string repeat it.
+                Some(source) if !error.to_string().contains("configuration") => format!("{error}: {source}"),
+                _ => error.to_string(),
+            },
+        };
+        Self { said, advice: error.code().map_or("", advice) }
+    }
+}
+
+fn advice(code: &SqlState) -> &'static str {
+    match code {
+        code if *code == SqlState::UNDEFINED_TABLE
+            || *code == SqlState::UNDEFINED_COLUMN
+            || *code == SqlState::INVALID_SCHEMA_NAME =>
+        {
+            "; apply the schema (`PostgresStore::schema_sql`)"
+        }
+        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            "; the store's role needs USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its two tables, and \
+             CREATE on the schema to make them"
+        }
+        code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            "; the transaction is read-only, or the server a standby: connect to the primary \
+             (`target_session_attrs=read-write`)"
+        }
+        code if *code == SqlState::IN_FAILED_SQL_TRANSACTION => {
+            "; an earlier statement of this transaction failed: roll it back"
+        }
+        code if *code == SqlState::TOO_MANY_CONNECTIONS => {
+            "; make `pool_size` smaller, or put a pooler before the server"
+        }
+        code if *code == SqlState::INVALID_SQL_STATEMENT_NAME
+            || *code == SqlState::DUPLICATE_PSTATEMENT =>
+        {
+            "; there is a pooler between: use `Statements::Unnamed`"
+        }
+        code if *code == SqlState::CHECK_VIOLATION => {
+            "; the fencing tokens are used up (above 2^53 - 1): check the server's clock"
+        }
+        _ => "",
+    }
+}
+
+/// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+fn kind(error: &tokio_postgres::Error) -> StoreErrorKind {
+    let Some(code) = error.code() else {
+        // No connection, or it broke, or the server did not follow its own protocol: all may pass.
+        return StoreErrorKind::Unavailable;
+    };
+    match code.code() {
+        // statement_timeout, or somebody cancelled it.
+        "57014" => StoreErrorKind::Timeout,
+        // lock_timeout, or NOWAIT: somebody else's lock.
+        "55P03" => StoreErrorKind::Timeout,
+        "53100" => StoreErrorKind::Full,
+        // It has too many connections, or no memory.
+        "53000" | "53200" | "53300" | "53400" => StoreErrorKind::Unavailable,
+        // Others were in the way: serialization failure, deadlock.
+        "40001" | "40P01" | "40000" | "40003" => StoreErrorKind::Unavailable,
+        // It is shut down, crashed, is starting, or ended a session that was idle.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreErrorKind::Unavailable,
+        // A failover may be under way, and this be the old primary.
+        "25006" => StoreErrorKind::Unavailable,
+        // I/O errors of the server's disk.
+        "58000" | "58030" => StoreErrorKind::Unavailable,
+        "XX001" | "XX002" => StoreErrorKind::Corrupt,
+        // A transaction that failed before (25P02), one that is over, one in a wrong state.
+        code if code.starts_with("25") => StoreErrorKind::Misconfigured,
+        // No such role, wrong password, no such database, no such table, no right to it; a name that a pooler lost.
+        "3D000" | "3F000" | "42P01" | "42703" | "42501" | "26000" | "42P05" => StoreErrorKind::Misconfigured,
+        code if code.starts_with("28") => StoreErrorKind::Misconfigured,
+        // A limit of Postgres's own.
+        code if code.starts_with("54") => StoreErrorKind::TooLarge,
+        // The connection.
+        code if code.starts_with("08") => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Internal,
+    }
+}

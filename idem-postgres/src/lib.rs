@@ -1,0 +1,21 @@
+//! The Postgres store of [idem](idem_core).
+
+mod binary;
+mod connect;
+mod connection;
+mod error;
+mod guards;
+mod instant;
+mod keeper;
+mod names;
+mod options;
+mod patience;
+mod row;
+mod schema;
+mod statement;
+mod store;
+#[cfg(feature = "rustls")]
+mod tls;
+
+pub use options::{Options, Statements};
+pub use store::PostgresStore;

@@ -1,0 +1,167 @@
+//! How a row becomes a [`Record`].
+//!
+//! The form of a row has a number, its `version`: the meaning of a column never changes, and a new meaning gets a new
+//! number. Rows of every version are kept in `tests/golden` and read by tests for ever.
+//!
+//! INV-1: what is not a record of a known version, column by column, is an error; never a record, and never absent
+//! before it expires.
+
+use bytes::Bytes;
+use idem_core::{
+    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
+
+use crate::instant::Instant;
+
+/// The version that is written.
+const VERSION: i16 = 1;
+
+/// The states, as the column `state` holds them.
+pub(crate) mod state {
+    pub(crate) const IN_FLIGHT: i8 = i8::from_be_bytes([b'i']);
+    pub(crate) const ABANDONED: i8 = i8::from_be_bytes([b'a']);
+    pub(crate) const COMPLETED: i8 = i8::from_be_bytes([b'c']);
+    pub(crate) const NOT_KEPT: i8 = i8::from_be_bytes([b'n']);
+    pub(crate) const RELEASED: i8 = i8::from_be_bytes([b'r']);
+}
+
+/// What was found for a key.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The time before it was looked for, and after.
+    pub(crate) between: (Timestamp, Timestamp),
+    pub(crate) record: Record,
+    /// The clock has stepped back since it was written, and its lease was cut to its length.
+    pub(crate) is_cut: bool,
+}
+
+/// Why a row is not a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RowError {
+    #[error("the record has version {0}, and this release reads versions up to {VERSION}")]
+    LaterVersion(i16),
+    #[error("the record's column `{0}` does not hold what it should")]
+    Malformed(&'static str),
+}
+
+/// The record of a row that `sql/look.sql` gave.
+pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
+    let between = (instant(row, 0, "now")?, instant(row, 1, "now")?);
+    let expires_at = instant(row, 8, "expires_at")?;
+    let fence: i64 = column(row, 5, "fence")?;
+    let fence = u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?;
+
+    let version: i16 = column(row, 2, "version")?;
+    if version != VERSION {
+        // Whatever it was, it counts as absent from then on; and an instant and a fence are that in every version.
+        if between.1 >= expires_at {
+            return Ok(Found { between, record: expired(fence, expires_at), is_cut: false });
+        }
+        return Err(if version > VERSION {
+            RowError::LaterVersion(version)
+        } else {
+            RowError::Malformed("version")
+        });
+    }
+
+    let attempt: i64 = column(row, 6, "attempt")?;
+    let mut record = Record {
+        owner: OwnerToken::from_bytes(bytes(row, 4, "owner")?),
+        fence,
+        attempt: u32::try_from(attempt).map_err(|_| RowError::Malformed("attempt"))?,
+        fingerprint: Fingerprint::from_bytes(bytes(row, 7, "fingerprint")?),
+        state: decode_state(row)?,
+        expires_at,
+    };
+    let is_cut = cut_lease(&mut record, between.1);
+    Ok(Found { between, record, is_cut })
+}
+
+fn decode_state(row: &Row) -> Result<State, RowError> {
+    let completed = |answer| {
+        let completed_at = instant(row, 12, "completed_at")?;
+        Ok(State::Completed { answer, completed_at })
+    };
+    match column::<i8>(row, 3, "state")? {
+        in_flight @ (state::IN_FLIGHT | state::ABANDONED) => Ok(State::InFlight {
+            lease_until: instant(row, 9, "lease_until")?,
+            lease: span(row, 10, "lease")?,
+            record_ttl: span(row, 11, "record_ttl")?,
+            abandoned: in_flight == state::ABANDONED,
+        }),
+        state::COMPLETED => {
+            let (codec, schema) = (column::<i16>(row, 13, "codec")?, column::<i64>(row, 14, "schema")?);
+            let format = Format {
+                codec: u8::try_from(codec).map_err(|_| RowError::Malformed("codec"))?,
+                schema: u32::try_from(schema).map_err(|_| RowError::Malformed("schema"))?,
+            };
+            let body = Bytes::copy_from_slice(column(row, 15, "body")?);
+            completed(Answer::Response(Response { format, body }))
+        }
+        state::NOT_KEPT => completed(Answer::NotKept),
+        state::RELEASED => Ok(State::Released),
+        _ => Err(RowError::Malformed("state")),
+    }
+}
+
+/// What stands for an expired record of which nothing else is known.
+fn expired(fence: FencingToken, expires_at: Timestamp) -> Record {
+    Record {
+        owner: OwnerToken::from_bytes([0; 16]),
+        fence,
+        attempt: 1,
+        fingerprint: Record::NO_FINGERPRINT,
+        state: State::Released,
+        expires_at,
+    }
+}
+
+/// A lease is never longer than the span it was granted for. One that is shows that the clock stepped back: it is cut,
+/// and with it how long the record is remembered. Says whether that was so. (`sql/cut.sql` writes the same.)
+fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
+    let State::InFlight { lease_until, lease, record_ttl, abandoned } = &mut record.state else {
+        return false;
+    };
+    let longest = now.after(*lease);
+    let remembered = if *abandoned { now.after(*record_ttl) } else { longest.after(*record_ttl) };
+    if *lease_until <= longest && (!*abandoned || record.expires_at <= remembered) {
+        return false;
+    }
+    *lease_until = longest.min(*lease_until);
+    record.expires_at = record.expires_at.min(remembered);
+    true
+}
+
+fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize, name: &'static str) -> Result<T, RowError> {
+    row.try_get(index).map_err(|_| RowError::Malformed(name))
+}
+
+pub(crate) fn instant(row: &Row, index: usize, name: &'static str) -> Result<Timestamp, RowError> {
+    column::<Instant>(row, index, name).map(|instant| instant.0)
+}
+
+fn span(row: &Row, index: usize, name: &'static str) -> Result<Span, RowError> {
+    let micros: i64 = column(row, index, name)?;
+    u64::try_from(micros).map(Span::from_micros).map_err(|_| RowError::Malformed(name))
+}
+
+fn bytes<const N: usize>(row: &Row, index: usize, name: &'static str) -> Result<[u8; N], RowError> {
+    column::<&[u8]>(row, index, name)?.try_into().map_err(|_| RowError::Malformed(name))
+}
+
+/// The attempt, the fence, the end of the lease and the time, as `insert`, `claim` and `renew` return them.
+pub(crate) fn decode_grant(row: &Row) -> Result<(u32, FencingToken, Timestamp, Timestamp), RowError> {
+    let attempt: i64 = column(row, 0, "attempt")?;
+    let fence: i64 = column(row, 1, "fence")?;
+    Ok((
+        u32::try_from(attempt).map_err(|_| RowError::Malformed("attempt"))?,
+        u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?,
+        instant(row, 2, "lease_until")?,
+        instant(row, 3, "now")?,
+    ))
+}
+
+/// The types of a statement's parameters.
+pub(crate) type Types = &'static [Type];

@@ -1,0 +1,453 @@
+//! [`PostgresStore`]: the trait, each operation a statement or two.
+//!
+//! Every statement is a transaction of its own, at READ COMMITTED, so that nothing is ever half done and no connection
+//! is left in the midst of something. Answers that change nothing come from one plain `SELECT`. What changes a record
+//! asks again, in the statement that does it, whether it may: if not, no row comes back, and the operation looks anew, in
+//! a *new* statement with a new snapshot. A statement that looked and wrote at once could see neither its own row nor the
+//! one that was in its way.
+//!
+//! INV-1: no reservation, renewal or sweep waits for the lock of a row. A record that stays locked (by its owner's open
+//! transaction) is in flight to a challenger, and still the owner's to its own heartbeat.
+//! INV-2: what is written comes from `clock_timestamp()` of the statement that writes, read after the lock was had where
+//! that decides who owns the key.
+//! INV-3: an answer that changes nothing was true at the time before the look and at the time after it; between them lies
+//! the snapshot.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::Pool;
+use idem_core::{
+    AbandonOutcome, Answer, CompleteOutcome, Completion, Key, Operation, OwnerToken, RecordView,
+    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Span, State, StoreError,
+    Timestamp, check_lease, transition,
+};
+use tokio_postgres::Row;
+
+use crate::Options;
+use crate::binary::Binary;
+use crate::connection::{Held, Parameter};
+use crate::error::{Cause, Failure};
+use crate::guards::Guards;
+use crate::names::Names;
+use crate::patience::Patience;
+use crate::row::{self, Found, RowError, state};
+use crate::statement::{SqlTexts, Statement};
+
+/// What a challenger is told of a lease that is over while its record stays locked: nobody knows how long the owner's
+/// transaction takes. At most the lease itself.
+const LOCKED_LEASE_LEFT: Duration = Duration::from_secs(1);
+/// Records that one statement of a sweep removes: few, so that it holds their locks shortly.
+pub(crate) const SWEEP_BATCH: usize = 1000;
+
+/// A store in a table of a Postgres database. Clones share its pool of connections.
+///
+/// ```no_run
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use idem_core::Engine;
+/// use idem_postgres::PostgresStore;
+///
+/// let store = PostgresStore::connect("postgres://shop:secret@db.example/shop").await?;
+/// let engine = Engine::builder(store).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones share.
+pub(crate) struct Inner {
+    pub(crate) pool: Pool,
+    pub(crate) options: Options,
+    pub(crate) names: Names,
+    pub(crate) sql: SqlTexts,
+    /// The keys that are held by open transactions of this process.
+    pub(crate) guards: Guards,
+}
+
+impl Inner {
+    pub(crate) async fn connection(&self) -> Result<Held, Failure> {
+        Held::take(&self.pool, self.options.statements, self.options.pool_timeout).await
+    }
+
+    /// The record of a key, expired or not (INV-3).
+    pub(crate) async fn look(&self, held: &mut Held, key: &Key) -> Result<Option<Found>, Failure> {
+        let digest = Binary::digest(key);
+        let parameters: [Parameter<'_>; 1] = [&digest];
+        let mut patience = Patience::default();
+        loop {
+            let Some(row) = held.query_opt(&self.sql.look, &parameters).await? else { return Ok(None) };
+            let found = row::decode(&row)?;
+            let (before, after) = found.between;
+            // Time passes in microseconds there, so that it is nearly always the same, and hardly ever not the next time.
+            if phase(&found, before) == phase(&found, after) || !patience.wait().await {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    /// Reserves, over and over until it is told something.
+    async fn reserve(&self, key: &Key, request: &Reserve) -> Result<ReserveOutcome, Failure> {
+        let (digest, owner) = (Binary::digest(key), Binary(*request.owner.as_bytes()));
+        let fingerprint = Binary(*request.fingerprint.as_bytes());
+        let (lease, record_ttl) = (micros(request.lease), micros(request.record_ttl));
+
+        let mut held = self.connection().await?;
+        let mut patience = Patience::default();
+        loop {
+            let found = self.look(&mut held, key).await?;
+            let Some(Found { record, between, is_cut }) = found else {
+                let (scope, name) = (key.scope(), key.name());
+                let parameters: [Parameter<'_>; 7] =
+                    [&digest, &scope, &name, &owner, &fingerprint, &lease, &record_ttl];
+                if let Some(row) = held.query_opt(&self.sql.insert, &parameters).await? {
+                    return Ok(granted(&row)?);
+                }
+                if patience.wait().await {
+                    continue;
+                }
+                return Err(Failure::Store(Cause::Contended.of(Operation::Reserve)));
+            };
+
+            let told = transition::reserve(Some(&record), request, between.1).map_err(Failure::Store)?;
+            let outcome = match told {
+                (outcome, None) => {
+                    if is_cut {
+                        // If it is locked, whoever has the lock writes it.
+                        held.query(&self.sql.cut, &[&digest]).await?;
+                    }
+                    return Ok(outcome);
+                }
+                (outcome, Some(_)) => outcome,
+            };
+            let is_own = record.owner == request.owner && !record.is_expired(between.1);
+            let written = if is_own {
+                let parameters: [Parameter<'_>; 4] = [&digest, &owner, &lease, &fingerprint];
+                held.query_opt(&self.sql.renew, &parameters).await?
+            } else {
+                let parameters: [Parameter<'_>; 5] = [&digest, &owner, &fingerprint, &lease, &record_ttl];
+                held.query_opt(&self.sql.claim, &parameters).await?
+            };
+            if let Some(row) = written {
+                return Ok(granted(&row)?);
+            }
+            if patience.wait().await {
+                continue;
+            }
+            // It stays locked (INV-1).
+            return Ok(match (outcome, record.state) {
+                (ReserveOutcome::Reserved { attempt, fence, .. }, State::InFlight { lease_until, .. }) if is_own => {
+                    ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(between.1) }
+                }
+                (_, State::InFlight { lease, .. }) => {
+                    let lease_left = LOCKED_LEASE_LEFT.min(lease.into());
+                    ReserveOutcome::InFlight { attempt: record.attempt, lease_left }
+                }
+                // Others are about to take it.
+                (_, State::Completed { .. } | State::Released) => {
+                    let lease_left = LOCKED_LEASE_LEFT.min(request.lease);
+                    ReserveOutcome::InFlight { attempt: record.attempt, lease_left }
+                }
+            });
+        }
+    }
+
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, Failure> {
+        if self.guards.holds(key, owner) {
+            // Its record is locked, and nobody can take the key.
+            return Ok(RenewOutcome::Renewed { lease_left: lease });
+        }
+        let (digest, token, span) = (Binary::digest(key), Binary(*owner.as_bytes()), micros(lease));
+        let mut held = self.connection().await?;
+        let mut patience = Patience::default();
+        loop {
+            let parameters: [Parameter<'_>; 4] = [&digest, &token, &span, &None::<Binary<32>>];
+            if let Some(row) = held.query_opt(&self.sql.renew, &parameters).await? {
+                let (_, _, lease_until, now) = row::decode_grant(&row)?;
+                return Ok(RenewOutcome::Renewed { lease_left: lease_until.since(now) });
+            }
+            let found = self.look(&mut held, key).await?;
+            let record = found.as_ref().map(|found| &found.record);
+            let now = found.as_ref().map_or(Timestamp::from_micros(0), |found| found.between.1);
+            let (outcome, change) = transition::renew(record, owner, lease, now);
+            if change.is_none() {
+                return Ok(outcome);
+            }
+            if !patience.wait().await {
+                // It stays locked (INV-1). What is left is what was granted before: nothing was extended.
+                let lease_left = match record.map(|record| &record.state) {
+                    Some(State::InFlight { lease_until, .. }) => lease_until.since(now),
+                    _ => Duration::ZERO,
+                };
+                return Ok(RenewOutcome::Renewed { lease_left });
+            }
+        }
+    }
+
+    /// Writes by a statement that gives a row if it did; otherwise looks why it did not, and if there is no reason any
+    /// more, does it again.
+    async fn change<T>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        done: T,
+        (statement, parameters): (&Statement, &[Parameter<'_>]),
+        told: impl Fn(Option<&idem_core::Record>, Timestamp) -> Result<Told<T>, StoreError>,
+        (tomb, expired): (Option<(&Statement, &[Parameter<'_>])>, Option<(&Statement, &[Parameter<'_>])>),
+    ) -> Result<T, Failure> {
+        let mut held = self.connection().await?;
+        let mut patience = Patience::default();
+        loop {
+            if held.query_opt(statement, parameters).await?.is_some() {
+                return Ok(done);
+            }
+            let found = self.look(&mut held, key).await?;
+            let record = found.as_ref().map(|found| &found.record);
+            let now = found.as_ref().map_or(Timestamp::from_micros(0), |found| found.between.1);
+            match told(record, now).map_err(Failure::Store)? {
+                Told::Outcome(outcome) => return Ok(outcome),
+                Told::Again => {}
+                Told::Bury(outcome) => {
+                    let grave = if record.is_none() { tomb } else { expired };
+                    if let Some((statement, parameters)) = grave
+                        && held.query_opt(statement, parameters).await?.is_some()
+                    {
+                        return Ok(outcome);
+                    }
+                }
+            }
+            if !patience.wait().await {
+                return Err(Failure::Store(Cause::Contended.of(operation)));
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        owner: OwnerToken,
+        completion: Completion,
+    ) -> Result<CompleteOutcome, Failure> {
+        let written = WrittenCompletion::new(key, owner, &completion);
+        self.change(
+            Operation::Complete,
+            key,
+            CompleteOutcome::Completed,
+            (&self.sql.complete, &written.parameters()),
+            |record, now| Ok(Told::of(transition::complete(record, owner, completion.clone(), now))),
+            (None, None),
+        )
+        .await
+    }
+
+    async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, Failure> {
+        let (digest, token) = (Binary::digest(key), Binary(*owner.as_bytes()));
+        let (scope, name, kept) = (key.scope(), key.name(), micros(transition::MIN_TOMBSTONE));
+        self.change(
+            Operation::Release,
+            key,
+            ReleaseOutcome::Released,
+            (&self.sql.release, &[&digest, &token, &kept]),
+            |record, now| {
+                Ok(match transition::release(record, owner, now)? {
+                    (outcome @ ReleaseOutcome::AlreadyReleased, Some(_)) => Told::Bury(outcome),
+                    told => Told::of(told),
+                })
+            },
+            (
+                Some((&self.sql.insert_tombstone, &[&digest, &scope, &name, &token, &kept])),
+                Some((&self.sql.bury, &[&digest, &token, &kept])),
+            ),
+        )
+        .await
+    }
+
+    async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, Failure> {
+        let (digest, token) = (Binary::digest(key), Binary(*owner.as_bytes()));
+        self.change(
+            Operation::Abandon,
+            key,
+            AbandonOutcome::Abandoned,
+            (&self.sql.abandon, &[&digest, &token]),
+            |record, now| Ok(Told::of(transition::abandon(record, owner, now))),
+            (None, None),
+        )
+        .await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<RecordView>, Failure> {
+        let mut held = self.connection().await?;
+        let found = self.look(&mut held, key).await?;
+        Ok(found.and_then(|found| found.record.view(found.between.1)))
+    }
+
+    /// Removes one batch. How many that were.
+    pub(crate) async fn sweep_batch(&self, at_most: usize) -> Result<usize, Failure> {
+        let mut held = self.connection().await?;
+        let limit = i64::try_from(at_most.min(SWEEP_BATCH)).unwrap_or(1);
+        let row = held.query_opt(&self.sql.sweep, &[&limit]).await?;
+        let removed: i64 = match row {
+            Some(row) => row.try_get(0).map_err(|_| RowError::Malformed("count"))?,
+            None => 0,
+        };
+        Ok(usize::try_from(removed).unwrap_or(0))
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, Failure> {
+        let mut removed = 0;
+        while removed < limit {
+            let batch = (limit - removed).min(SWEEP_BATCH);
+            match self.sweep_batch(batch).await {
+                Ok(swept) => {
+                    removed += swept;
+                    if swept < batch {
+                        break;
+                    }
+                }
+                // What the batches before it removed is removed, so that this is no failure without effect.
+                Err(_) if removed > 0 => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+#[async_trait]
+impl ReservationStore for PostgresStore {
+    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+        request.check()?;
+        self.inner.reserve(key, &request).await.map_err(|failure| failure.of(Operation::Reserve))
+    }
+
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+        check_lease(lease)?;
+        self.inner.renew(key, owner, lease).await.map_err(|failure| failure.of(Operation::Renew))
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        owner: OwnerToken,
+        completion: Completion,
+    ) -> Result<CompleteOutcome, StoreError> {
+        completion.check()?;
+        check_answer(&completion.answer, self.inner.options.max_answer_bytes)?;
+        self.inner.complete(key, owner, completion).await.map_err(|failure| failure.of(Operation::Complete))
+    }
+
+    async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
+        self.inner.release(key, owner).await.map_err(|failure| failure.of(Operation::Release))
+    }
+
+    async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
+        self.inner.abandon(key, owner).await.map_err(|failure| failure.of(Operation::Abandon))
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
+        self.inner.get(key).await.map_err(|failure| failure.of(Operation::Get))
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await.map_err(|failure| failure.of(Operation::Sweep))
+    }
+}
+
+/// Shows which table it is, and nothing of how the server is reached: that may be a secret.
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("schema", &self.inner.names.schema())
+            .field("table", &self.inner.names.table())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a look says after a statement had found nothing to write.
+enum Told<T> {
+    /// That it was right.
+    Outcome(T),
+    /// That there is something now.
+    Again,
+    /// That there is no record, and a tombstone is to be made.
+    Bury(T),
+}
+
+impl<T> Told<T> {
+    fn of((outcome, change): (T, Option<idem_core::Record>)) -> Self {
+        if change.is_none() { Self::Outcome(outcome) } else { Self::Again }
+    }
+}
+
+/// A completion as the parameters of its statement.
+pub(crate) struct WrittenCompletion<'a> {
+    digest: Binary<32>,
+    owner: Binary<16>,
+    state: i8,
+    codec: Option<i16>,
+    schema: Option<i64>,
+    body: Option<&'a [u8]>,
+    retention: i64,
+}
+
+impl<'a> WrittenCompletion<'a> {
+    pub(crate) fn new(key: &Key, owner: OwnerToken, completion: &'a Completion) -> Self {
+        let (state, codec, schema, body) = match &completion.answer {
+            Answer::Response(response) => (
+                state::COMPLETED,
+                Some(i16::from(response.format.codec)),
+                Some(i64::from(response.format.schema)),
+                Some(&response.body[..]),
+            ),
+            Answer::NotKept => (state::NOT_KEPT, None, None, None),
+        };
+        let retention = micros(completion.retention);
+        Self { digest: Binary::digest(key), owner: Binary(*owner.as_bytes()), state, codec, schema, body, retention }
+    }
+
+    /// In the order of `sql/complete.sql`.
+    pub(crate) fn parameters(&self) -> [Parameter<'_>; 7] {
+        [
+            &self.digest,
+            &self.owner,
+            &self.state,
+            &self.codec,
+            &self.schema,
+            &self.body,
+            &self.retention,
+        ]
+    }
+}
+
+/// Which of its times lie behind a record.
+fn phase(found: &Found, now: Timestamp) -> (bool, bool) {
+    let is_lease_over = match found.record.state {
+        State::InFlight { lease_until, .. } => now >= lease_until,
+        State::Completed { .. } | State::Released => false,
+    };
+    (found.record.is_expired(now), is_lease_over)
+}
+
+fn granted(row: &Row) -> Result<ReserveOutcome, RowError> {
+    let (attempt, fence, lease_until, now) = row::decode_grant(row)?;
+    Ok(ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(now) })
+}
+
+/// A span as the statements take it. A checked duration is at most ten years.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(Span::from(duration).as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Refuses an answer that is too long to be kept.
+pub(crate) fn check_answer(answer: &Answer, max_answer_bytes: usize) -> Result<(), StoreError> {
+    if answer.len() > max_answer_bytes {
+        let bytes = answer.len();
+        return Err(Cause::AnswerTooLarge { bytes, max_answer_bytes }.of(Operation::Complete));
+    }
+    Ok(())
+}
