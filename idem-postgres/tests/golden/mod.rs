@@ -1,0 +1,58 @@
+//! Rows of every released version, as they stand in a table, and what they mean. They were written down by hand, and
+//! not by this crate. They never change.
+
+use idem_core::{
+    Answer, FencingToken, Fingerprint, Format, Key, OwnerToken, Record, Response, Span, State, Timestamp,
+};
+
+/// Made for the table of version 1 under its default names.
+pub(crate) const V1: &str = include_str!("v1.sql");
+
+/// The year 2100: none of these is to expire while it is looked at.
+const FAR: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
+/// A minute before.
+const LEASE_UNTIL: Timestamp = Timestamp::from_micros(4_102_444_740_000_000);
+const FENCE: u64 = 1_767_268_800_000_001;
+const DAY: u64 = 86_400_000_000;
+const TEN_YEARS: u64 = 315_360_000_000_000;
+
+/// A tombstone is not shown to anybody.
+pub(crate) fn is_shown(record: &Record) -> bool {
+    record.state != State::Released
+}
+
+/// What `v1.sql` means.
+pub(crate) fn records() -> Vec<(Key, Record)> {
+    let completed_at = Timestamp::from_micros(FENCE + 5);
+    let json = Response { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
+    let in_flight = |lease, record_ttl, abandoned| State::InFlight {
+        lease_until: LEASE_UNTIL,
+        lease: Span::from_micros(lease),
+        record_ttl: Span::from_micros(record_ttl),
+        abandoned,
+    };
+    let completed = |answer: Answer| State::Completed { answer, completed_at };
+    vec![
+        golden("in flight", 1, in_flight(TEN_YEARS * 10, 60_000_000, false)),
+        golden("abandoned", 2, in_flight(TEN_YEARS * 10, DAY * 36_500, true)),
+        golden("completed", 300, completed(json.into())),
+        golden("empty", 1, completed(Response::bytes("").into())),
+        golden("not kept", 1, completed(Answer::NotKept)),
+        golden("released", u32::MAX, State::Released),
+    ]
+}
+
+fn golden(name: &str, attempt: u32, state: State) -> (Key, Record) {
+    let record = Record {
+        owner: OwnerToken::from_bytes(std::array::from_fn(|index| u8::try_from(index).unwrap())),
+        fence: FencingToken::new(FENCE).unwrap(),
+        attempt,
+        fingerprint: match state {
+            State::Released => Record::NO_FINGERPRINT,
+            _ => Fingerprint::from_bytes(std::array::from_fn(|index| u8::try_from(100 + index).unwrap())),
+        },
+        state,
+        expires_at: FAR,
+    };
+    (Key::new("golden", name).unwrap(), record)
+}

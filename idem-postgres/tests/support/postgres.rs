@@ -1,0 +1,280 @@
+//! A Postgres server of a test's own, and a pgbouncer before it.
+//!
+//! A server is a copy of one that was made once for each build directory, so that it takes a fraction of a second. Where
+//! the tests run as root, which Postgres refuses, it runs as the user `postgres`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use conformance_tests::server::{MovedClock, Process, free_port};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+/// Nothing that is started takes this long.
+const HUNG_AFTER: Duration = Duration::from_secs(60);
+
+/// A running server. It is gone with this.
+pub(crate) struct Postgres {
+    directory: TempDir,
+    port: u16,
+    clock: Option<MovedClock>,
+    settings: Vec<String>,
+    process: Mutex<Option<Process>>,
+}
+
+impl Postgres {
+    /// A server on the machine's clock. Acknowledged is written, but not flushed to the disk: the machine does not crash.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One with settings of its own, as `name=value`.
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
+        Self::started(settings, false).await
+    }
+
+    /// One on a clock that is moved by hand.
+    pub(crate) async fn start_with_clock() -> Self {
+        Self::started(&[], true).await
+    }
+
+    async fn started(settings: &[&str], has_clock: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let copied =
+            Command::new("cp").arg("-r").arg(template()).arg(directory.path().join("data")).status().unwrap();
+        assert!(copied.success());
+        let clock = has_clock.then(|| MovedClock::new(directory.path()));
+        give_to_the_servers_user(directory.path());
+        let postgres = Self {
+            directory,
+            port: free_port(),
+            clock,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            process: Mutex::default(),
+        };
+        postgres.run().await;
+        postgres
+    }
+
+    pub(crate) fn url(&self) -> String {
+        url(self.port)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn clock(&self) -> &MovedClock {
+        self.clock.as_ref().expect("the server was started with a clock")
+    }
+
+    /// A connection of somebody else.
+    pub(crate) async fn client(&self) -> Client {
+        client(&self.url()).await.unwrap()
+    }
+
+    /// Kills every process of the server, as a power cut would, and starts it again on the same data.
+    pub(crate) async fn crash(&self) {
+        self.kill();
+        self.run().await;
+    }
+
+    pub(crate) fn kill(&self) {
+        let process = self.process.lock().unwrap().take();
+        drop(process);
+    }
+
+    /// Ends every session at once, and the server in good order.
+    pub(crate) fn stop(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            process.interrupt();
+        }
+    }
+
+    /// Starts it, and returns when it takes connections.
+    pub(crate) async fn run(&self) {
+        let began = Instant::now();
+        let mut process = self.spawn();
+        loop {
+            match client(&self.url()).await {
+                Ok(_) => break,
+                Err(error) => assert!(began.elapsed() < HUNG_AFTER, "{error}: {}", self.log()),
+            }
+            if process.has_ended() {
+                // The children of a killed server take a moment to notice, and it waits for nobody.
+                assert!(self.log().contains("pre-existing shared memory block"), "{}", self.log());
+                process = self.spawn();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        *self.process.lock().unwrap() = Some(process);
+    }
+
+    fn spawn(&self) -> Process {
+        let mut command = as_the_servers_user(&binaries().join("postgres"));
+        command.arg("-D").arg(self.directory.path().join("data"));
+        let port = format!("port={}", self.port);
+        let fixed = [
+            &port,
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "shared_buffers=8MB",
+            "max_connections=300",
+            "fsync=off",
+            "full_page_writes=off",
+            "autovacuum=off",
+            "wal_level=minimal",
+            "max_wal_senders=0",
+            "max_parallel_workers=0",
+        ];
+        for setting in fixed.into_iter().chain(self.settings.iter().map(String::as_str)) {
+            command.args(["-c", setting]);
+        }
+        if let Some(clock) = &self.clock {
+            watch(clock, &mut command, self.directory.path());
+        }
+        Process::start(&command, &self.directory.path().join("log"))
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// A pgbouncer in transaction mode before a server.
+pub(crate) struct PgBouncer {
+    _directory: TempDir,
+    port: u16,
+    _process: Process,
+}
+
+impl PgBouncer {
+    pub(crate) async fn start(server: &Postgres) -> Self {
+        let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+        let config = directory.path().join("pgbouncer.ini");
+        let lines = [
+            "[databases]".to_owned(),
+            format!("* = host=127.0.0.1 port={} user=idem", server.port),
+            "[pgbouncer]".to_owned(),
+            format!("listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir ="),
+            "pool_mode = transaction\nauth_type = any\nmax_client_conn = 1000".to_owned(),
+            // Fewer than its clients have, so that they get each other's.
+            "default_pool_size = 8".to_owned(),
+        ];
+        fs::write(&config, lines.join("\n")).unwrap();
+        give_to_the_servers_user(directory.path());
+        let mut command = as_the_servers_user(&pgbouncer());
+        command.arg(&config);
+        let log = directory.path().join("log");
+        let mut process = Process::start(&command, &log);
+        let began = Instant::now();
+        while client(&url(port)).await.is_err() {
+            let is_running = !process.has_ended() && began.elapsed() < HUNG_AFTER;
+            assert!(is_running, "{}", fs::read_to_string(&log).unwrap_or_default());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Self { _directory: directory, port, _process: process }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        url(self.port)
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("postgres://idem@127.0.0.1:{port}/postgres")
+}
+
+/// A connection to a URL.
+pub(crate) async fn client(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The data of a new server, made once.
+fn template() -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let template = cache.join("postgres-template-1");
+    // Many tests begin at the same time, each in a process of its own.
+    let lock = fs::File::create(cache.join("postgres-template.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    if !template.exists() {
+        // The server's user may not be allowed to look into the build directory.
+        let making = tempfile::tempdir().unwrap();
+        give_to_the_servers_user(making.path());
+        let mut initdb = as_the_servers_user(&binaries().join("initdb"));
+        initdb.args(["--username=idem", "--auth=trust", "--no-sync", "--wal-segsize=1", "--locale=C"]);
+        initdb.args(["--encoding=UTF8", "--no-instructions", "-D"]).arg(making.path().join("data"));
+        let made = initdb.current_dir(making.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let beside = cache.join("postgres-template-in-the-making");
+        let _ = fs::remove_dir_all(&beside);
+        let copied =
+            Command::new("cp").arg("-r").arg(making.path().join("data")).arg(&beside).status().unwrap();
+        assert!(copied.success());
+        fs::rename(beside, &template).unwrap();
+    }
+    template
+}
+
+/// Debian keeps them out of the path, a directory for each version: the latest is taken.
+fn binaries() -> PathBuf {
+    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> = of_debian
+        .filter_map(|version| Some((version.file_name().to_str()?.parse::<u32>().ok()?, version.path())))
+        .filter(|(_, path)| path.join("bin/initdb").exists())
+        .collect();
+    found.sort();
+    if let Some((_, path)) = found.pop() {
+        return path.join("bin");
+    }
+    let asked = Command::new("pg_config").arg("--bindir").output().expect("Postgres is installed");
+    PathBuf::from(String::from_utf8(asked.stdout).unwrap().trim())
+}
+
+fn pgbouncer() -> PathBuf {
+    let of_debian = PathBuf::from("/usr/sbin/pgbouncer");
+    if of_debian.exists() { of_debian } else { PathBuf::from("pgbouncer") }
+}
+
+fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// Postgres and pgbouncer refuse to run as root.
+fn as_the_servers_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+    command
+}
+
+fn give_to_the_servers_user(directory: &Path) {
+    if is_root() {
+        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(directory).status().unwrap();
+        assert!(given.success());
+    }
+}
+
+/// Puts the server under the clock, with a copy of the library that its user can read.
+fn watch(clock: &MovedClock, command: &mut Command, directory: &Path) {
+    clock.watch(command);
+    let library = command.get_envs().find_map(|(name, value)| if name == "LD_PRELOAD" { value } else { None });
+    let library = PathBuf::from(library.unwrap());
+    let copy = directory.join("moved-clock.so");
+    if !copy.exists() {
+        fs::copy(library, &copy).unwrap();
+    }
+    command.env("LD_PRELOAD", copy);
+}
