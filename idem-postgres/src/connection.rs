@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 use tokio_postgres::types::ToSql;
 
 use crate::Statements;
@@ -88,6 +88,88 @@ impl Drop for Held {
     fn drop(&mut self) {
         if self.is_busy {
             self.discard();
+        }
+    }
+}
+
+/// A connection while a transaction is open on it. Dropped, it is closed (INV-1): only [`end`](Self::end) and
+/// [`commit`](Self::commit) give it back to its pool.
+pub(crate) struct InTransaction {
+    object: Option<Object>,
+    statements: Statements,
+}
+
+impl InTransaction {
+    pub(crate) async fn take(
+        pool: &Pool,
+        statements: Statements,
+        within: Duration,
+    ) -> Result<Self, Failure> {
+        let mut held = Held::take(pool, statements, within).await?;
+        Ok(Self { object: held.object.take(), statements })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        // Taken only by what takes or ends the transaction itself.
+        let Some(object) = &self.object else { unreachable!("the transaction has ended") };
+        object
+    }
+
+    /// Sends the beginning, and its first statement with it.
+    pub(crate) async fn begin(
+        &mut self,
+        begin: &str,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        // In this order, which is that of the requests on the connection. The first query of a prepared statement asks
+        // for it before, and then it takes one round trip more.
+        let (begun, rows) = tokio::join!(biased;
+            async { object.batch_execute(begin).await.map_err(Failure::sent) },
+            run(object, self.statements, statement, parameters),
+        );
+        begun?;
+        rows
+    }
+
+    pub(crate) async fn query(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        run(object, self.statements, statement, parameters).await
+    }
+
+    /// Commits, and gives the connection back; if that failed, it is closed. `None`: there was no answer in time.
+    pub(crate) async fn commit(&mut self, within: Duration) -> Option<Result<(), Failure>> {
+        let Some(object) = self.object.take() else { return Some(Err(Failure::Sent(None))) };
+        let committed = tokio::time::timeout(within, object.batch_execute("COMMIT")).await;
+        if !matches!(committed, Ok(Ok(()))) {
+            drop(Object::take(object));
+        }
+        committed.ok().map(|committed| committed.map_err(Failure::sent))
+    }
+
+    /// Ends the transaction by a statement, and gives the connection back. False: it could not be, and is closed.
+    pub(crate) async fn end(&mut self, sql: &str, within: Duration) -> bool {
+        let Some(object) = self.object.take() else { return true };
+        let ended = tokio::time::timeout(within, object.batch_execute(sql)).await;
+        if matches!(ended, Ok(Ok(()))) {
+            drop(object);
+            return true;
+        }
+        drop(Object::take(object));
+        // A connection that is closed has no transaction any more, if the server has noticed; one that hangs has.
+        matches!(ended, Ok(Err(_)))
+    }
+}
+
+impl Drop for InTransaction {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
         }
     }
 }

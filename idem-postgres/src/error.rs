@@ -49,6 +49,10 @@ pub(crate) enum Cause {
     PoolClosed,
     #[error("the record is being changed by others, again and again, or is locked; try again")]
     Contended,
+    #[error(
+        "the transaction sees the database as it was before this key was reserved; begin it after the reservation"
+    )]
+    OldSnapshot,
     #[error("the connection was lost")]
     ConnectionLost,
 }
@@ -69,7 +73,8 @@ impl Cause {
             | Self::Standby
             | Self::ReadOnly
             | Self::NoTables
-            | Self::NoVersion => StoreErrorKind::Misconfigured,
+            | Self::NoVersion
+            | Self::OldSnapshot => StoreErrorKind::Misconfigured,
             Self::LaterTables { .. } => StoreErrorKind::Incompatible,
             Self::PoolExhausted | Self::ConnectTimeout => StoreErrorKind::Timeout,
             Self::PoolClosed | Self::Contended | Self::ConnectionLost => StoreErrorKind::Unavailable,
@@ -112,6 +117,19 @@ impl Failure {
             }
             Self::Store(error) => error,
         }
+    }
+
+    /// The error of a statement in a transaction whose COMMIT was not sent: whatever became of the statement, it can only
+    /// be rolled back.
+    pub(crate) fn in_transaction(self) -> StoreError {
+        // In a store's own statement a failover may be under way; here it is what the caller has asked for.
+        let is_read_only = self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
+        let mut error = self.of(Operation::Complete);
+        error.effect = Effect::NotApplied;
+        if is_read_only {
+            error.kind = StoreErrorKind::Misconfigured;
+        }
+        error
     }
 
     /// What the server said, if it was the server.

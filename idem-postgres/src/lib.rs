@@ -1,12 +1,14 @@
 //! The Postgres store of [idem](idem_core).
 
 mod binary;
+mod complete_in;
 mod connect;
 mod connection;
 mod error;
 mod guards;
 mod instant;
 mod keeper;
+mod lock;
 mod names;
 mod options;
 mod patience;
@@ -14,8 +16,10 @@ mod row;
 mod schema;
 mod statement;
 mod store;
+mod transaction;
 #[cfg(feature = "rustls")]
 mod tls;
 
 pub use options::{Options, Statements};
 pub use store::PostgresStore;
+pub use transaction::{ReservationExt, Transaction, TransactionError};

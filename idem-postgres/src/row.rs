@@ -16,7 +16,7 @@ use tokio_postgres::types::{FromSql, Type};
 use crate::instant::Instant;
 
 /// The version that is written.
-const VERSION: i16 = 1;
+pub(crate) const VERSION: i16 = 1;
 
 /// The states, as the column `state` holds them.
 pub(crate) mod state {
@@ -46,6 +46,13 @@ pub(crate) enum RowError {
     Malformed(&'static str),
 }
 
+impl RowError {
+    /// Why a row of a version other than [`VERSION`] is not read.
+    pub(crate) fn of_version(version: i16) -> Self {
+        if version > VERSION { Self::LaterVersion(version) } else { Self::Malformed("version") }
+    }
+}
+
 /// The record of a row that `sql/look.sql` gave.
 pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
     let between = (instant(row, 0, "now")?, instant(row, 1, "now")?);
@@ -59,11 +66,7 @@ pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
         if between.1 >= expires_at {
             return Ok(Found { between, record: expired(fence, expires_at), is_cut: false });
         }
-        return Err(if version > VERSION {
-            RowError::LaterVersion(version)
-        } else {
-            RowError::Malformed("version")
-        });
+        return Err(RowError::of_version(version));
     }
 
     let attempt: i64 = column(row, 6, "attempt")?;
@@ -134,7 +137,7 @@ fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
     true
 }
 
-fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize, name: &'static str) -> Result<T, RowError> {
+pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize, name: &'static str) -> Result<T, RowError> {
     row.try_get(index).map_err(|_| RowError::Malformed(name))
 }
 

@@ -233,7 +233,7 @@ impl Inner {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, Failure> {
-        let written = WrittenCompletion::new(key, owner, &completion);
+        let written = WrittenCompletion::new(key, owner, &completion, None);
         self.change(
             Operation::Complete,
             key,
@@ -393,10 +393,17 @@ pub(crate) struct WrittenCompletion<'a> {
     schema: Option<i64>,
     body: Option<&'a [u8]>,
     retention: i64,
+    transaction: Option<i64>,
 }
 
 impl<'a> WrittenCompletion<'a> {
-    pub(crate) fn new(key: &Key, owner: OwnerToken, completion: &'a Completion) -> Self {
+    /// `transaction` is the one in which alone it may be written.
+    pub(crate) fn new(
+        key: &Key,
+        owner: OwnerToken,
+        completion: &'a Completion,
+        transaction: Option<i64>,
+    ) -> Self {
         let (state, codec, schema, body) = match &completion.answer {
             Answer::Response(response) => (
                 state::COMPLETED,
@@ -407,11 +414,11 @@ impl<'a> WrittenCompletion<'a> {
             Answer::NotKept => (state::NOT_KEPT, None, None, None),
         };
         let retention = micros(completion.retention);
-        Self { digest: Binary::digest(key), owner: Binary(*owner.as_bytes()), state, codec, schema, body, retention }
+        Self { digest: Binary::digest(key), owner: Binary(*owner.as_bytes()), state, codec, schema, body, retention, transaction }
     }
 
     /// In the order of `sql/complete.sql`.
-    pub(crate) fn parameters(&self) -> [Parameter<'_>; 7] {
+    pub(crate) fn parameters(&self) -> [Parameter<'_>; 8] {
         [
             &self.digest,
             &self.owner,
@@ -420,6 +427,7 @@ impl<'a> WrittenCompletion<'a> {
             &self.schema,
             &self.body,
             &self.retention,
+            &self.transaction,
         ]
     }
 }

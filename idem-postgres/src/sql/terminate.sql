@@ -1,0 +1,4 @@
+-- Ends the session whose transaction $2 nobody can end any more, since a statement of it has not come to its end.
+SELECT pg_catalog.pg_terminate_backend(pid)
+FROM pg_catalog.pg_stat_activity
+WHERE pid = $1 AND backend_xid::text::int8 = $2 % 4294967296

@@ -1,0 +1,149 @@
+//! Completion inside of a transaction that is the user's own.
+
+use idem_core::{
+    CompleteOutcome, Completion, Effect, OwnerToken, ReservationStore, Response, StoreError, StoreErrorKind,
+};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use crate::support::{DAY, LEASE, Shop, key, words};
+
+fn completion(answer: &'static str) -> Completion {
+    Completion::new(Response::bytes(answer), DAY)
+}
+
+async fn complete(
+    shop: &Shop,
+    transaction: &mut Transaction<'_>,
+    owner: OwnerToken,
+) -> Result<CompleteOutcome, StoreError> {
+    shop.store.complete_in(transaction, &key(), owner, completion("paid")).await
+}
+
+async fn at(client: &mut Client, level: IsolationLevel) -> Transaction<'_> {
+    let transaction = client.build_transaction().isolation_level(level).start().await.unwrap();
+    transaction.execute("INSERT INTO payment (key) VALUES ('42')", &[]).await.unwrap();
+    transaction
+}
+
+const LEVELS: [IsolationLevel; 4] = [
+    IsolationLevel::ReadUncommitted,
+    IsolationLevel::ReadCommitted,
+    IsolationLevel::RepeatableRead,
+    IsolationLevel::Serializable,
+];
+
+#[tokio::test]
+async fn at_every_level_effect_and_completion_are_committed_together() {
+    for level in LEVELS {
+        let shop = Shop::open().await;
+        let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+        let mut transaction = at(&mut client, level).await;
+        let completed = complete(&shop, &mut transaction, reservation.owner()).await.unwrap();
+        assert_eq!(completed, CompleteOutcome::Completed);
+        assert_eq!((shop.payments().await, shop.next_attempt().await), (0, None));
+        transaction.commit().await.unwrap();
+        reservation.committed(&Response::bytes("paid").into());
+        assert!(shop.is_replayed("paid").await);
+        assert_eq!(shop.payments().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn rolled_back_nothing_of_it_is_there() {
+    let shop = Shop::open().await;
+    let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+    let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
+    complete(&shop, &mut transaction, reservation.owner()).await.map(drop).unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(shop.payments().await, 0);
+    drop(reservation);
+    assert_eq!(shop.eventual_attempt().await, 2);
+}
+
+#[tokio::test]
+async fn another_owner_is_lost_at_every_level_and_nothing_is_written() {
+    for level in LEVELS {
+        let shop = Shop::open().await;
+        let (_reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+        let mut transaction = at(&mut client, level).await;
+        let zombie = complete(&shop, &mut transaction, OwnerToken::random()).await.unwrap();
+        assert_eq!(zombie, CompleteOutcome::Lost);
+        transaction.rollback().await.unwrap();
+        assert_eq!(shop.next_attempt().await, None);
+    }
+}
+
+#[tokio::test]
+async fn what_another_transaction_has_completed_is_not_completed_by_this_one() {
+    let shop = Shop::open().await;
+    let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+    let owner = reservation.owner();
+    let first = shop.store.complete(&key(), owner, completion("paid")).await.unwrap();
+    assert_eq!(first, CompleteOutcome::Completed);
+    let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
+    let again = complete(&shop, &mut transaction, owner).await.unwrap();
+    assert_eq!(again, CompleteOutcome::AlreadyCompleted);
+    let other = shop.store.complete_in(&mut transaction, &key(), owner, completion("other")).await.unwrap();
+    assert_eq!(other, CompleteOutcome::ResponseConflict);
+}
+
+#[tokio::test]
+async fn a_snapshot_older_than_the_reservation_is_told_from_a_lost_key() {
+    for level in [IsolationLevel::RepeatableRead, IsolationLevel::Serializable] {
+        let shop = Shop::open().await;
+        let mut client = shop.server.client().await;
+        let mut transaction = at(&mut client, level).await;
+        let reservation = shop.reserved().await;
+        let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+        assert!(words(&error).contains("begin it after the reservation"), "{}", words(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_behind_the_back_of_a_snapshot_is_a_serialization_failure() {
+    let shop = Shop::open().await;
+    let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+    let mut transaction = at(&mut client, IsolationLevel::RepeatableRead).await;
+    shop.store.renew(&key(), reservation.owner(), LEASE * 2).await.map(drop).unwrap();
+    let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+    assert!(words(&error).contains("40001"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn a_read_only_transaction_is_told_so() {
+    let shop = Shop::open().await;
+    let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+    let mut transaction = client.build_transaction().read_only(true).start().await.unwrap();
+    let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("read-only"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn a_transaction_that_failed_before_is_told_so() {
+    let shop = Shop::open().await;
+    let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+    let mut transaction = client.transaction().await.unwrap();
+    transaction.batch_execute("SELECT 1 / 0").await.unwrap_err();
+    let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("roll it back"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn a_statement_timeout_and_a_lock_timeout_are_timeouts_without_effect() {
+    for (setting, code) in [("statement_timeout", "57014"), ("lock_timeout", "55P03")] {
+        let shop = Shop::open().await;
+        let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
+        let mut locker = shop.server.client().await;
+        let locking = locker.transaction().await.unwrap();
+        locking.execute("SELECT FROM idem_record FOR UPDATE", &[]).await.unwrap();
+        let mut transaction = client.transaction().await.unwrap();
+        transaction.batch_execute(&format!("SET LOCAL {setting} = '20ms'")).await.unwrap();
+        let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
+        assert!(words(&error).contains(code), "{}", words(&error));
+    }
+}

@@ -1,0 +1,138 @@
+//! The guard: what it commits, and what its drop does.
+
+use idem_core::{Admission, CompleteOutcome, Effect, ReleaseOutcome, RenewOutcome, Response, StoreErrorKind};
+use idem_postgres::{Options, ReservationExt, Statements, TransactionError};
+
+use crate::postgres::{PgBouncer, Postgres};
+use crate::support::{Shop, key, pay, payload, words};
+
+#[tokio::test]
+async fn effect_and_completion_are_there_together() {
+    let shop = Shop::open().await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    assert_eq!(shop.payments().await, 0);
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert_eq!(shop.payments().await, 1);
+    assert!(shop.is_replayed("paid").await);
+    assert_eq!(shop.open_transactions().await, 0);
+}
+
+#[tokio::test]
+async fn so_they_are_behind_a_pooler_and_with_prepared_statements() {
+    let server = Postgres::start().await;
+    let pgbouncer = PgBouncer::start(&server).await;
+    let through = pgbouncer.url();
+    let shop = Shop::on(server, Options::new().statements(Statements::Prepared)).await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert!(shop.is_replayed("paid").await);
+
+    let store = idem_postgres::PostgresStore::connect(&through).await.unwrap();
+    let engine = idem_core::Engine::builder(store.clone()).build().unwrap();
+    let other = idem_core::Key::new("payments", "43").unwrap();
+    let Admission::Granted(reservation) = engine.reserve(&other, &payload()).await.unwrap() else { panic!() };
+    let transaction = reservation.begin_transaction(&store).await.unwrap();
+    transaction.batch_execute("INSERT INTO payment (key) VALUES ('43')").await.unwrap();
+    transaction.complete(Response::bytes("paid, too")).await.unwrap();
+    let again = engine.reserve(&other, &payload()).await.unwrap();
+    assert!(matches!(again, Admission::Replayed(response) if response.body == "paid, too"));
+    assert_eq!(shop.payments().await, 2);
+}
+
+#[tokio::test]
+async fn dropped_it_is_rolled_back_and_the_next_is_attempt_2() {
+    let shop = Shop::open().await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    drop(transaction);
+    assert_eq!(shop.eventual_attempt().await, 2);
+    assert_eq!((shop.payments().await, shop.open_transactions().await), (0, 0));
+}
+
+#[tokio::test]
+async fn rolled_back_it_gives_its_reservation_back() {
+    let shop = Shop::open().await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    let reservation = transaction.rollback().await;
+    assert_eq!((shop.payments().await, shop.open_transactions().await), (0, 0));
+
+    // It can begin anew.
+    let transaction = reservation.begin_transaction(&shop.store).await.unwrap();
+    let reservation = transaction.rollback().await;
+    assert_eq!(reservation.release().await.unwrap(), ReleaseOutcome::Released);
+    assert_eq!(shop.next_attempt().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_completion_goes_on_when_its_caller_does_not_wait_for_it() {
+    let shop = Shop::open().await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    drop(transaction.complete(Response::bytes("paid")));
+    while !shop.is_replayed("paid").await {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shop.payments().await, 1);
+}
+
+#[tokio::test]
+async fn a_statement_that_its_caller_gave_up_does_not_keep_the_key() {
+    let shop = Shop::open().await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    let sleeping = transaction.batch_execute("SELECT pg_sleep(3600)");
+    tokio::time::timeout(std::time::Duration::from_millis(50), sleeping).await.unwrap_err();
+    drop(transaction);
+    assert_eq!(shop.eventual_attempt().await, 2);
+    assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
+async fn its_heartbeat_pauses_and_it_is_still_the_owner() {
+    let shop = Shop::open().await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    let renewed = transaction.reservation().renew().await.unwrap();
+    assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_rolls_the_effect_back_and_frees_the_key() {
+    let shop = Shop::on(Postgres::start().await, Options::new().max_answer_bytes(3)).await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else { panic!() };
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
+    assert_eq!(shop.eventual_attempt().await, 1);
+    assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_begins_and_the_key_is_free() {
+    let options = Options::new().pool_size(1).pool_timeout(std::time::Duration::from_millis(50));
+    let shop = Shop::on(Postgres::start().await, options).await;
+    let reservation = shop.reserved().await;
+    let all = shop.store.pool().get().await.unwrap();
+    let Err(TransactionError::Store(error)) = reservation.begin_transaction(&shop.store).await else { panic!() };
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
+    assert!(words(&error).contains("pool_size"), "{}", words(&error));
+    drop(all);
+    assert_eq!(shop.eventual_attempt().await, 1);
+}
+
+#[tokio::test]
+async fn a_completed_key_is_not_begun() {
+    let shop = Shop::open().await;
+    let reservation = shop.reserved().await;
+    let completion = idem_core::Completion::new(Response::bytes("first"), crate::support::DAY);
+    let done =
+        idem_core::ReservationStore::complete(&shop.store, &key(), reservation.owner(), completion).await;
+    assert_eq!(done.unwrap(), CompleteOutcome::Completed);
+    let begun = reservation.begin_transaction(&shop.store).await;
+    assert!(matches!(begun, Err(TransactionError::AlreadyCompleted)), "{begun:?}");
+    assert!(shop.is_replayed("first").await);
+    assert_eq!(shop.open_transactions().await, 0);
+}

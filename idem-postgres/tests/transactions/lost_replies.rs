@@ -1,0 +1,96 @@
+//! Commits whose replies, or which themselves, get lost on their way.
+
+use conformance_tests::server::Proxy;
+use idem_core::{Admission, Effect, Response};
+use idem_postgres::{Options, ReservationExt, TransactionError};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use crate::postgres::Postgres;
+use crate::support::{Shop, key, pay, payload};
+
+async fn shop(proxied: Options) -> (Proxy, Shop) {
+    let server = Postgres::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let shop = Shop::through(server, proxy.address(), proxied).await;
+    (proxy, shop)
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_found_to_be_committed() {
+    // With one connection, too: the broken one makes room for the question.
+    for pool_size in [16, 1] {
+        let (proxy, shop) = shop(Options::new().pool_size(pool_size)).await;
+        let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+        pay(&transaction).await;
+        proxy.cut_when_request_contains(b"COMMIT");
+        transaction.complete(Response::bytes("paid")).await.unwrap();
+        assert!(proxy.has_sprung());
+        assert_eq!(shop.payments().await, 1);
+
+        // Who sends the whole request again gets the answer, and no second effect.
+        let again = shop.engine.reserve(&key(), &payload()).await.unwrap();
+        assert!(matches!(again, Admission::Replayed(response) if response.body == "paid"));
+        assert_eq!(shop.payments().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_cut_before_the_commit_leaves_nothing_and_frees_the_key() {
+    let (proxy, shop) = shop(Options::new()).await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    // It stands in the statement of the completion.
+    proxy.cut_when_request_contains(b"pg_catalog.txid_current_if_assigned");
+    let completed = transaction.complete(Response::bytes("paid")).await;
+    let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
+    assert!(proxy.has_sprung());
+    assert_eq!(error.effect, Effect::NotApplied);
+    assert_eq!(shop.eventual_attempt().await, 1);
+    assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
+async fn while_a_commit_is_under_way_its_outcome_is_waited_for() {
+    let (proxy, shop) = shop(Options::new()).await;
+    let (admin, completing) = committing(&shop).await;
+    proxy.cut();
+    // Whoever asks now has to wait for the commit, and not believe the row that it sees.
+    let asking = "SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND query LIKE '%FOR NO KEY UPDATE%' AND query NOT LIKE '%pg_stat_activity%'";
+    until_one(&admin, asking).await;
+    admin.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    completing.await.unwrap().unwrap();
+    assert_eq!(shop.payments().await, 1);
+    assert!(shop.is_replayed("paid").await);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_ended_in_its_midst_is_found_not_to_be_committed_and_frees_the_key() {
+    let (_proxy, shop) = shop(Options::new()).await;
+    let (admin, completing) = committing(&shop).await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT'";
+    admin.batch_execute(end).await.unwrap();
+    let completed = completing.await.unwrap();
+    let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
+    assert_eq!(error.effect, Effect::NotApplied);
+    assert_eq!(shop.eventual_attempt().await, 1);
+    assert_eq!(shop.payments().await, 0);
+}
+
+/// A commit that waits, in a constraint's trigger, for a lock that the returned connection has.
+async fn committing(shop: &Shop) -> (Client, JoinHandle<Result<(), TransactionError>>) {
+    let admin = shop.server.client().await;
+    admin.batch_execute(include_str!("slow_commit.sql")).await.unwrap();
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    let completing = tokio::spawn(transaction.complete(Response::bytes("paid")));
+    until_one(&admin, "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'").await;
+    (admin, completing)
+}
+
+async fn until_one(admin: &Client, count: &str) {
+    while admin.query_one(count, &[]).await.unwrap().get::<_, i64>(0) != 1 {
+        tokio::task::yield_now().await;
+    }
+}

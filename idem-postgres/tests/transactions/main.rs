@@ -1,0 +1,14 @@
+//! Completion together with an effect in the same database (promise P6).
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+mod complete_in;
+mod endings;
+mod guard;
+mod lost_replies;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "each test binary uses its part of this")]
+mod postgres;
+#[path = "../support/mod.rs"]
+mod support;
+mod zombies;

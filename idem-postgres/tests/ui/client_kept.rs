@@ -1,0 +1,8 @@
+// The client cannot be kept for statements after the completion.
+async fn pay(transaction: idem_postgres::Transaction) {
+    let client: &tokio_postgres::Client = &transaction;
+    let _ = transaction.complete(idem_core::Answer::NotKept).await;
+    let _ = client.batch_execute("INSERT INTO payment DEFAULT VALUES").await;
+}
+
+fn main() {}
