@@ -1,15 +1,15 @@
 //! [`PostgresStore::complete_in`]: completion inside a transaction that the caller has begun and will commit.
 
-use idem_core::{CompleteOutcome, Completion, Key, OwnerToken, StoreError, transition};
+use idem_core::{CompleteOutcome, Completion, Key, Operation, OwnerToken, StoreError};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
 use crate::PostgresStore;
-use crate::binary::Binary;
 use crate::connection::Parameter;
 use crate::error::{Cause, Failure};
+use crate::lock;
 use crate::patience::Patience;
-use crate::row::{self, RowError};
+use crate::row::RowError;
 use crate::statement::Statement;
 use crate::store::{Inner, WrittenCompletion, check_answer};
 
@@ -51,26 +51,33 @@ async fn complete(
     completion: Completion,
 ) -> Result<CompleteOutcome, Failure> {
     let written = WrittenCompletion::new(key, owner, &completion, None);
-    let digest = Binary::digest(key);
     let mut patience = Patience::default();
     loop {
         if !run(transaction, &inner.sql.complete, &written.parameters()).await?.is_empty() {
             return Ok(CompleteOutcome::Completed);
         }
-        let Some(row) = run(transaction, &inner.sql.look, &[&digest]).await?.pop() else {
+        let Some(row) = run(transaction, &inner.sql.uncompleted, &written.parameters()[..6]).await?.pop()
+        else {
             if is_read_committed(inner, transaction).await? {
                 return Ok(CompleteOutcome::Lost);
             }
-            return Err(Failure::Store(Cause::OldSnapshot.of(idem_core::Operation::Complete)));
+            return Err(Failure::Store(Cause::OldSnapshot.of(Operation::Complete)));
         };
-        let found = row::decode(&row)?;
-        let (outcome, change) =
-            transition::complete(Some(&found.record), owner, completion.clone(), found.between.1);
-        if change.is_none() {
+        let columns = || {
+            Ok::<_, tokio_postgres::Error>((
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+            ))
+        };
+        let columns = columns().map_err(|_| RowError::Malformed("record"))?;
+        if let Some(outcome) = lock::uncompleted(columns)? {
             return Ok(outcome);
         }
         if !patience.wait().await {
-            return Err(Failure::Store(Cause::Contended.of(idem_core::Operation::Complete)));
+            return Err(Failure::Store(Cause::Contended.of(Operation::Complete)));
         }
     }
 }

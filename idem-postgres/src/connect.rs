@@ -58,7 +58,8 @@ impl PostgresStore {
     ///
     /// Its connections are used as they are: no setting of a session is changed.
     pub async fn from_pool(pool: Pool, options: Options) -> Result<Self, StoreError> {
-        let names = Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
+        let names =
+            Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
         let sql = SqlTexts::new(&names);
         let inner = Arc::new(Inner { pool, options, names, sql, guards: Guards::default() });
         schema::prepare(&inner).await?;
@@ -82,7 +83,8 @@ impl PostgresStore {
     /// # Ok::<(), idem_core::StoreError>(())
     /// ```
     pub fn schema_sql(options: &Options) -> Result<String, StoreError> {
-        let names = Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
+        let names =
+            Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
         Ok(schema::sql(&names))
     }
 }
@@ -120,14 +122,16 @@ where
         config.application_name("idem");
     }
     // The store leaves every connection as it found it, so that nothing has to be asked before one is used again.
-    let manager = Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let manager =
+        Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     let pool = Pool::builder(manager)
         .max_size(options.pool_size.max(1))
         .create_timeout(Some(options.connect_timeout))
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| {
-            StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, Operation::Connect).with_source(error)
+            StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, Operation::Connect)
+                .with_source(error)
         })?;
     PostgresStore::from_pool(pool, options).await
 }

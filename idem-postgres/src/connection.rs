@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
-use tokio_postgres::{Client, Row};
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
 
 use crate::Statements;
 use crate::error::Failure;
@@ -27,11 +27,7 @@ pub(crate) struct Held {
 
 impl Held {
     /// Takes a connection from the pool, or makes one.
-    pub(crate) async fn take(
-        pool: &Pool,
-        statements: Statements,
-        within: Duration,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn take(pool: &Pool, statements: Statements, within: Duration) -> Result<Self, Failure> {
         // Not by the pool's own timeouts: a pool of the user's may have been made without a runtime for them.
         let object = match tokio::time::timeout(within, pool.get()).await {
             Ok(object) => object.map_err(Failure::Pool)?,
@@ -100,11 +96,7 @@ pub(crate) struct InTransaction {
 }
 
 impl InTransaction {
-    pub(crate) async fn take(
-        pool: &Pool,
-        statements: Statements,
-        within: Duration,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn take(pool: &Pool, statements: Statements, within: Duration) -> Result<Self, Failure> {
         let mut held = Held::take(pool, statements, within).await?;
         Ok(Self { object: held.object.take(), statements })
     }

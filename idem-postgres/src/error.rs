@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::row::RowError;
+use crate::sqlstate::ServerError;
 
 /// Why the store refused, or failed, apart from Postgres.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -20,6 +21,7 @@ pub(crate) enum Cause {
          characters are percent-encoded; the store's own settings are given as `Options`"
     )]
     NotAPostgresUrl,
+    #[cfg(not(feature = "rustls"))]
     #[error(
         "the URL asks for TLS (`sslmode=require`); build idem-postgres with its feature `rustls`, or use `connect_tls`"
     )]
@@ -41,7 +43,9 @@ pub(crate) enum Cause {
     LaterTables { found: i32, known: i32 },
     #[error("the tables are there and their version is not; apply `PostgresStore::schema_sql`")]
     NoVersion,
-    #[error("every connection of the pool was in use; give it more (`pool_size`), or wait longer (`pool_timeout`)")]
+    #[error(
+        "every connection of the pool was in use; give it more (`pool_size`), or wait longer (`pool_timeout`)"
+    )]
     PoolExhausted,
     #[error("a connection could not be made in time")]
     ConnectTimeout,
@@ -53,6 +57,9 @@ pub(crate) enum Cause {
         "the transaction sees the database as it was before this key was reserved; begin it after the reservation"
     )]
     OldSnapshot,
+    #[cfg(feature = "sqlx")]
+    #[error("a savepoint of sqlx's was begun and not ended (`Connection::begin`)")]
+    SavepointOpen,
     #[error("the connection was lost")]
     ConnectionLost,
 }
@@ -66,8 +73,9 @@ impl Cause {
     fn kind(&self) -> StoreErrorKind {
         match self {
             Self::AnswerTooLarge { .. } => StoreErrorKind::TooLarge,
+            #[cfg(not(feature = "rustls"))]
+            Self::NoTls => StoreErrorKind::Misconfigured,
             Self::NotAPostgresUrl
-            | Self::NoTls
             | Self::Name { .. }
             | Self::OldServer { .. }
             | Self::Standby
@@ -75,6 +83,8 @@ impl Cause {
             | Self::NoTables
             | Self::NoVersion
             | Self::OldSnapshot => StoreErrorKind::Misconfigured,
+            #[cfg(feature = "sqlx")]
+            Self::SavepointOpen => StoreErrorKind::Misconfigured,
             Self::LaterTables { .. } => StoreErrorKind::Incompatible,
             Self::PoolExhausted | Self::ConnectTimeout => StoreErrorKind::Timeout,
             Self::PoolClosed | Self::Contended | Self::ConnectionLost => StoreErrorKind::Unavailable,
@@ -135,7 +145,9 @@ impl Failure {
     /// What the server said, if it was the server.
     pub(crate) fn code(&self) -> Option<&SqlState> {
         match self {
-            Self::Pool(PoolError::Backend(error)) | Self::Unsent(error) | Self::Sent(Some(error)) => error.code(),
+            Self::Pool(PoolError::Backend(error)) | Self::Unsent(error) | Self::Sent(Some(error)) => {
+                error.code()
+            }
             Self::Pool(_) | Self::Sent(None) | Self::Row(_) | Self::Store(_) => None,
         }
     }
@@ -156,22 +168,24 @@ impl From<RowError> for Failure {
     }
 }
 
-/// Whether a statement that failed so, and was a transaction of its own, may have had its effect.
-///
-/// An `ERROR` undoes the transaction. Whatever ends the session instead, or was never said, may have come after the
-/// commit: a server that is shut down while a commit waits for a replica says so, for one.
+/// Whether a statement that failed so, and was a transaction of its own, may have had its effect. What was never said may
+/// have been anything.
 fn effect(error: &tokio_postgres::Error) -> Effect {
-    match error.as_db_error() {
-        Some(said) if is_fatal(said) => Effect::Unknown,
-        Some(said) if matches!(said.code().code(), "40003" | "08007") => Effect::Unknown,
-        Some(_) => Effect::NotApplied,
-        None => Effect::Unknown,
-    }
+    error.as_db_error().map_or(Effect::Unknown, |said| server_error(said).effect())
 }
 
 fn is_fatal(said: &DbError) -> bool {
     // Servers before 9.6 do not say it in a word that can be read; those are refused.
     !matches!(said.parsed_severity(), Some(Severity::Error) | None)
+}
+
+fn server_error(said: &DbError) -> ServerError {
+    ServerError {
+        severity: said.severity().to_owned(),
+        code: said.code().code().to_owned(),
+        message: said.message().to_owned(),
+        is_fatal: is_fatal(said),
+    }
 }
 
 fn of_pool(error: PoolError, operation: Operation) -> StoreError {
@@ -190,98 +204,25 @@ fn of_pool(error: PoolError, operation: Operation) -> StoreError {
 
 /// The error of an operation that Postgres failed.
 pub(crate) fn of_postgres(error: &tokio_postgres::Error, effect: Effect, operation: Operation) -> StoreError {
-    StoreError::new(kind(error), effect, operation).with_source(PostgresFailure::new(error))
+    if let Some(said) = error.as_db_error() {
+        let said = server_error(said);
+        return StoreError::new(said.kind(), effect, operation).with_source(said);
+    }
+    // No connection, or it broke, or the server did not follow its own protocol: all may pass.
+    StoreError::new(StoreErrorKind::Unavailable, effect, operation).with_source(NoAnswer::new(error))
 }
 
-/// What Postgres said, or how the connection to it failed. Neither the parameters of the statement nor the details,
-/// in which the server repeats them.
+/// How the connection failed.
 #[derive(Debug, Error)]
-#[error("Postgres: {said}{advice}")]
-struct PostgresFailure {
-    said: String,
-    advice: &'static str,
-}
+#[error("Postgres: {0}")]
+struct NoAnswer(String);
 
-impl PostgresFailure {
+impl NoAnswer {
     fn new(error: &tokio_postgres::Error) -> Self {
-        let said = match error.as_db_error() {
-            Some(said) => format!("{} ({}): {}", said.severity(), said.code().code(), said.message()),
-            None => match error.source() {
-                // The words for a wrong connection string repeat it.
-                Some(source) if !error.to_string().contains("configuration") => format!("{error}: {source}"),
-                _ => error.to_string(),
-            },
-        };
-        Self { said, advice: error.code().map_or("", advice) }
-    }
-}
-
-fn advice(code: &SqlState) -> &'static str {
-    match code {
-        code if *code == SqlState::UNDEFINED_TABLE
-            || *code == SqlState::UNDEFINED_COLUMN
-            || *code == SqlState::INVALID_SCHEMA_NAME =>
-        {
-            "; apply the schema (`PostgresStore::schema_sql`)"
-        }
-        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
-            "; the store's role needs USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its two tables, and \
-             CREATE on the schema to make them"
-        }
-        code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
-            "; the transaction is read-only, or the server a standby: connect to the primary \
-             (`target_session_attrs=read-write`)"
-        }
-        code if *code == SqlState::IN_FAILED_SQL_TRANSACTION => {
-            "; an earlier statement of this transaction failed: roll it back"
-        }
-        code if *code == SqlState::TOO_MANY_CONNECTIONS => {
-            "; make `pool_size` smaller, or put a pooler before the server"
-        }
-        code if *code == SqlState::INVALID_SQL_STATEMENT_NAME
-            || *code == SqlState::DUPLICATE_PSTATEMENT =>
-        {
-            "; there is a pooler between: use `Statements::Unnamed`"
-        }
-        code if *code == SqlState::CHECK_VIOLATION => {
-            "; the fencing tokens are used up (above 2^53 - 1): check the server's clock"
-        }
-        _ => "",
-    }
-}
-
-/// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-fn kind(error: &tokio_postgres::Error) -> StoreErrorKind {
-    let Some(code) = error.code() else {
-        // No connection, or it broke, or the server did not follow its own protocol: all may pass.
-        return StoreErrorKind::Unavailable;
-    };
-    match code.code() {
-        // statement_timeout, or somebody cancelled it.
-        "57014" => StoreErrorKind::Timeout,
-        // lock_timeout, or NOWAIT: somebody else's lock.
-        "55P03" => StoreErrorKind::Timeout,
-        "53100" => StoreErrorKind::Full,
-        // It has too many connections, or no memory.
-        "53000" | "53200" | "53300" | "53400" => StoreErrorKind::Unavailable,
-        // Others were in the way: serialization failure, deadlock.
-        "40001" | "40P01" | "40000" | "40003" => StoreErrorKind::Unavailable,
-        // It is shut down, crashed, is starting, or ended a session that was idle.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreErrorKind::Unavailable,
-        // A failover may be under way, and this be the old primary.
-        "25006" => StoreErrorKind::Unavailable,
-        // I/O errors of the server's disk.
-        "58000" | "58030" => StoreErrorKind::Unavailable,
-        "XX001" | "XX002" => StoreErrorKind::Corrupt,
-        // A transaction that failed before (25P02), one that is over, one in a wrong state.
-        code if code.starts_with("25") => StoreErrorKind::Misconfigured,
-        // No such role, wrong password, no such database, no such table, no right to it; a name that a pooler lost.
-        "3D000" | "3F000" | "42P01" | "42703" | "42501" | "26000" | "42P05" => StoreErrorKind::Misconfigured,
-        code if code.starts_with("28") => StoreErrorKind::Misconfigured,
-        // A limit of Postgres's own.
-        code if code.starts_with("54") => StoreErrorKind::TooLarge,
-        // The connection.
-        code if code.starts_with("08") => StoreErrorKind::Unavailable,
-        _ => StoreErrorKind::Internal,
+        Self(match error.source() {
+            // The words for a wrong connection string repeat it.
+            Some(source) if !error.to_string().contains("configuration") => format!("{error}: {source}"),
+            _ => error.to_string(),
+        })
     }
 }

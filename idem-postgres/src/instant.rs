@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn an_instant_is_read_to_the_microsecond_and_what_is_no_instant_is_not_read() {
-        let read = |since_2000: i64| Instant::from_sql(&Type::TIMESTAMPTZ, &since_2000.to_be_bytes()).unwrap();
+        let read =
+            |since_2000: i64| Instant::from_sql(&Type::TIMESTAMPTZ, &since_2000.to_be_bytes()).unwrap();
         assert_eq!(read(0).0.as_micros(), 946_684_800_000_000);
         assert_eq!(read(820_584_000_000_001).0.as_micros(), 1_767_268_800_000_001);
         assert_eq!(read(i64::MIN).0.as_micros(), 0);

@@ -14,11 +14,14 @@ mod options;
 mod patience;
 mod row;
 mod schema;
+mod sqlstate;
+#[cfg(feature = "sqlx")]
+pub mod sqlx;
 mod statement;
 mod store;
-mod transaction;
 #[cfg(feature = "rustls")]
 mod tls;
+mod transaction;
 
 pub use options::{Options, Statements};
 pub use store::PostgresStore;

@@ -1,9 +1,9 @@
-//! [`Locked`]: what a transaction found when it locked the record of its key.
+//! What a transaction finds when it locks the record of its key, or could not complete it. Two drivers read these rows, so
+//! that they are taken from whatever gives columns.
 
-use tokio_postgres::Row;
+use idem_core::CompleteOutcome;
 
-use crate::instant::Instant;
-use crate::row::{RowError, column, instant, state};
+use crate::row::{RowError, VERSION, state};
 use crate::transaction::TransactionError;
 
 /// A record that is locked, in flight and this owner's.
@@ -15,26 +15,53 @@ pub(crate) struct Locked {
     pub(crate) backend: i32,
 }
 
+/// The columns of `sql/lock.sql`.
+pub(crate) type LockRow = (Option<i64>, i32, i16, i8, bool);
+
 impl Locked {
-    /// What the row of `sql/lock.sql` says: the lock, or why the key is not the owner's to complete.
-    pub(crate) fn decode(row: Option<&Row>) -> Result<Result<Self, TransactionError>, RowError> {
-        let Some(row) = row else { return Ok(Err(TransactionError::Lost)) };
-        let now = column::<Instant>(row, 0, "now")?.0;
-        let version: i16 = column(row, 3, "version")?;
-        if version != crate::row::VERSION {
+    /// The lock, or why the key is not the owner's to complete.
+    pub(crate) fn found(row: Option<LockRow>) -> Result<Result<Self, TransactionError>, RowError> {
+        let Some((transaction, backend, version, state, is_expired)) = row else {
+            return Ok(Err(TransactionError::Lost));
+        };
+        if version != VERSION {
             return Err(RowError::of_version(version));
         }
-        if now >= instant(row, 5, "expires_at")? {
-            return Ok(Err(TransactionError::Lost));
-        }
-        match column::<i8>(row, 4, "state")? {
-            state::IN_FLIGHT | state::ABANDONED => Ok(Ok(Self {
-                transaction: column(row, 1, "transaction")?,
-                backend: column(row, 2, "backend")?,
-            })),
-            state::COMPLETED | state::NOT_KEPT => Ok(Err(TransactionError::AlreadyCompleted)),
-            state::RELEASED => Ok(Err(TransactionError::Lost)),
-            _ => Err(RowError::Malformed("state")),
-        }
+        Ok(match state {
+            _ if is_expired => Err(TransactionError::Lost),
+            state::IN_FLIGHT | state::ABANDONED => {
+                // Whoever locks has a number.
+                let transaction = transaction.ok_or(RowError::Malformed("transaction"))?;
+                Ok(Self { transaction, backend })
+            }
+            state::COMPLETED | state::NOT_KEPT => Err(TransactionError::AlreadyCompleted),
+            state::RELEASED => Err(TransactionError::Lost),
+            _ => return Err(RowError::Malformed("state")),
+        })
     }
+}
+
+/// The columns of `sql/uncompleted.sql`.
+pub(crate) type UncompletedRow = (i16, bool, i8, bool, Option<bool>);
+
+/// What a completion that was not written is told. `None`: it can be by now.
+pub(crate) fn uncompleted(
+    (version, is_owner, state, is_expired, is_same): UncompletedRow,
+) -> Result<Option<CompleteOutcome>, RowError> {
+    if is_expired {
+        return Ok(Some(CompleteOutcome::Lost));
+    }
+    if version != VERSION {
+        return Err(RowError::of_version(version));
+    }
+    Ok(match state {
+        _ if !is_owner => Some(CompleteOutcome::Lost),
+        state::IN_FLIGHT | state::ABANDONED => None,
+        state::COMPLETED | state::NOT_KEPT if is_same == Some(true) => {
+            Some(CompleteOutcome::AlreadyCompleted)
+        }
+        state::COMPLETED | state::NOT_KEPT => Some(CompleteOutcome::ResponseConflict),
+        state::RELEASED => Some(CompleteOutcome::Lost),
+        _ => return Err(RowError::Malformed("state")),
+    })
 }

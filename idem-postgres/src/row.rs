@@ -137,7 +137,11 @@ fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
     true
 }
 
-pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize, name: &'static str) -> Result<T, RowError> {
+pub(crate) fn column<'a, T: FromSql<'a>>(
+    row: &'a Row,
+    index: usize,
+    name: &'static str,
+) -> Result<T, RowError> {
     row.try_get(index).map_err(|_| RowError::Malformed(name))
 }
 

@@ -42,6 +42,7 @@ statements! {
     insert_tombstone [BYTEA, BYTEA, BYTEA, BYTEA, INT8],
     bury [BYTEA, BYTEA, INT8],
     abandon [BYTEA, BYTEA],
+    uncompleted [BYTEA, BYTEA, CHAR, INT2, INT8, BYTEA],
     lock [BYTEA, BYTEA],
     transaction [],
     terminate [INT4, INT8],

@@ -141,7 +141,9 @@ impl Inner {
             }
             // It stays locked (INV-1).
             return Ok(match (outcome, record.state) {
-                (ReserveOutcome::Reserved { attempt, fence, .. }, State::InFlight { lease_until, .. }) if is_own => {
+                (ReserveOutcome::Reserved { attempt, fence, .. }, State::InFlight { lease_until, .. })
+                    if is_own =>
+                {
                     ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(between.1) }
                 }
                 (_, State::InFlight { lease, .. }) => {
@@ -386,14 +388,14 @@ impl<T> Told<T> {
 
 /// A completion as the parameters of its statement.
 pub(crate) struct WrittenCompletion<'a> {
-    digest: Binary<32>,
-    owner: Binary<16>,
-    state: i8,
-    codec: Option<i16>,
-    schema: Option<i64>,
-    body: Option<&'a [u8]>,
-    retention: i64,
-    transaction: Option<i64>,
+    pub(crate) digest: Binary<32>,
+    pub(crate) owner: Binary<16>,
+    pub(crate) state: i8,
+    pub(crate) codec: Option<i16>,
+    pub(crate) schema: Option<i64>,
+    pub(crate) body: Option<&'a [u8]>,
+    pub(crate) retention: i64,
+    pub(crate) transaction: Option<i64>,
 }
 
 impl<'a> WrittenCompletion<'a> {
@@ -414,7 +416,16 @@ impl<'a> WrittenCompletion<'a> {
             Answer::NotKept => (state::NOT_KEPT, None, None, None),
         };
         let retention = micros(completion.retention);
-        Self { digest: Binary::digest(key), owner: Binary(*owner.as_bytes()), state, codec, schema, body, retention, transaction }
+        Self {
+            digest: Binary::digest(key),
+            owner: Binary(*owner.as_bytes()),
+            state,
+            codec,
+            schema,
+            body,
+            retention,
+            transaction,
+        }
     }
 
     /// In the order of `sql/complete.sql`.

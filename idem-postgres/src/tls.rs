@@ -14,7 +14,8 @@ pub(crate) fn with_system_roots() -> Result<MakeRustlsConnect, StoreError> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| {
-            StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, Operation::Connect).with_source(error)
+            StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, Operation::Connect)
+                .with_source(error)
         })?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -16,22 +16,23 @@ use idem_core::{Answer, Completion, Effect, Operation, Reservation, StoreError, 
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::{Client, IsolationLevel, Row};
 
 use crate::PostgresStore;
 use crate::binary::Binary;
 use crate::connection::{InTransaction, Parameter};
 use crate::error::{Cause, Failure};
 use crate::guards::Guard;
-use crate::lock::Locked;
+use crate::lock::{LockRow, Locked};
+use crate::row::RowError;
 use crate::store::{Inner, WrittenCompletion, check_answer};
 
 /// How long the server may take to roll back, before the connection is given up.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait for the lock of an own record: others hold it for a statement.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server may take to answer a COMMIT, before its record is asked what became of it.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two attempts to learn what became of a commit.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -153,7 +154,11 @@ struct Open {
 }
 
 impl Transaction {
-    fn new(store: Arc<Inner>, reservation: Reservation, (connection, locked): (InTransaction, Locked)) -> Self {
+    fn new(
+        store: Arc<Inner>,
+        reservation: Reservation,
+        (connection, locked): (InTransaction, Locked),
+    ) -> Self {
         let guard = store.guards.hold(reservation.key(), reservation.owner());
         let open = Open { connection, locked, reservation, store, guard };
         Self { open: Some(open), runtime: Handle::current() }
@@ -210,7 +215,9 @@ impl Transaction {
     }
 
     fn open(&self) -> &Open {
-        let Some(open) = &self.open else { unreachable!("a transaction that has ended is not there any more") };
+        let Some(open) = &self.open else {
+            unreachable!("a transaction that has ended is not there any more")
+        };
         open
     }
 }
@@ -249,14 +256,11 @@ async fn begin(
     level: IsolationLevel,
 ) -> Result<(InTransaction, Locked), TransactionError> {
     let failed = |failure: Failure| TransactionError::Store(failure.in_transaction());
-    let mut connection = InTransaction::take(&store.pool, store.options.statements, store.options.pool_timeout)
-        .await
-        .map_err(failed)?;
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL {}; SET LOCAL idle_in_transaction_session_timeout = {}",
-        sql_of(level),
-        store.options.idle_in_transaction_timeout.as_millis().clamp(1, 2_147_483_647),
-    );
+    let mut connection =
+        InTransaction::take(&store.pool, store.options.statements, store.options.pool_timeout)
+            .await
+            .map_err(failed)?;
+    let begin = format!("BEGIN ISOLATION LEVEL {}; {}", sql_of(level), idle_timeout(store));
     let (digest, owner) = (Binary::digest(reservation.key()), Binary(*reservation.owner().as_bytes()));
     let parameters: [Parameter<'_>; 2] = [&digest, &owner];
     // Both are sent at once. If the first should fail, the lock of the second ends with itself.
@@ -265,14 +269,19 @@ async fn begin(
         Ok(rows) => rows.map_err(failed)?,
         Err(_elapsed) => return Err(TransactionError::Store(Cause::Contended.of(Operation::Complete))),
     };
-    let found = Locked::decode(rows.first()).map_err(|error| failed(error.into()))?;
-    match found {
+    match locked(&rows).map_err(|error| failed(error.into()))? {
         Ok(locked) => Ok((connection, locked)),
         Err(ended) => {
             connection.end("ROLLBACK", ROLLBACK_TIMEOUT).await;
             Err(ended)
         }
     }
+}
+
+/// The setting ends with the transaction.
+pub(crate) fn idle_timeout(store: &Inner) -> String {
+    let millis = store.options.idle_in_transaction_timeout.as_millis().clamp(1, 2_147_483_647);
+    format!("SET LOCAL idle_in_transaction_session_timeout = {millis}")
 }
 
 fn sql_of(level: IsolationLevel) -> &'static str {
@@ -331,40 +340,48 @@ impl Open {
         };
         match error.effect {
             Effect::NotApplied => Err(error.into()),
-            Effect::Unknown => self.resolve(error).await,
+            Effect::Unknown => resolve(&self.store, &self.reservation, error).await,
         }
     }
+}
 
-    /// What became of a commit that was not answered (INV-3).
-    async fn resolve(&self, mut error: StoreError) -> Result<(), TransactionError> {
-        let until = Instant::now() + self.store.options.idle_in_transaction_timeout + LOCK_TIMEOUT;
-        let (key, owner) = (self.reservation.key(), self.reservation.owner());
-        let (digest, token) = (Binary::digest(key), Binary(*owner.as_bytes()));
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            let asking = async {
-                let mut held = self.store.connection().await?;
-                // A transaction of its own, so that the lock is let go with it.
-                held.query(&self.store.sql.lock, &[&digest, &token]).await
-            };
-            match timeout(left, asking).await {
-                Ok(Ok(rows)) => {
-                    return match Locked::decode(rows.first()) {
-                        Ok(Err(TransactionError::AlreadyCompleted)) => Ok(()),
-                        Ok(Ok(_)) => {
-                            error.effect = Effect::NotApplied;
-                            Err(error.into())
-                        }
-                        Ok(Err(other)) => Err(other),
-                        Err(_) => Err(error.into()),
-                    };
-                }
-                // It is being restarted, say.
-                Ok(Err(_)) => sleep(RESOLVE_PAUSE).await,
-                Err(_elapsed) => break,
+/// What became of a commit that was not answered (INV-3).
+pub(crate) async fn resolve(
+    store: &Inner,
+    reservation: &Reservation,
+    mut error: StoreError,
+) -> Result<(), TransactionError> {
+    let until = Instant::now() + store.options.idle_in_transaction_timeout + LOCK_TIMEOUT;
+    let digest = Binary::digest(reservation.key());
+    let token = Binary(*reservation.owner().as_bytes());
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        let asking = async {
+            let mut held = store.connection().await?;
+            // A transaction of its own, so that the lock is let go with it.
+            let rows = held.query(&store.sql.lock, &[&digest, &token]).await?;
+            locked(&rows).map_err(Failure::Row)
+        };
+        match timeout(left, asking).await {
+            Ok(Ok(Err(TransactionError::AlreadyCompleted))) => return Ok(()),
+            Ok(Ok(Ok(_))) => {
+                error.effect = Effect::NotApplied;
+                break;
             }
+            Ok(Ok(Err(other))) => return Err(other),
+            Ok(Err(Failure::Row(_))) | Err(_) => break,
+            // It is being restarted, say.
+            Ok(Err(_)) => sleep(RESOLVE_PAUSE).await,
         }
-        Err(error.into())
     }
+    Err(error.into())
+}
+
+fn locked(rows: &[Row]) -> Result<Result<Locked, TransactionError>, RowError> {
+    let columns = |row: &Row| -> Result<LockRow, tokio_postgres::Error> {
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
+    };
+    let row = rows.first().map(columns).transpose().map_err(|_| RowError::Malformed("record"))?;
+    Locked::found(row)
 }
 
 /// Rolls back, or gives the connection up (INV-2). A statement that its caller did not wait for may still be running and
@@ -374,6 +391,11 @@ async fn roll_back(store: &Inner, mut connection: InTransaction, locked: Locked)
         return;
     }
     drop(connection);
+    terminate(store, locked).await;
+}
+
+/// Ends the session of a transaction that cannot be ended any more.
+pub(crate) async fn terminate(store: &Inner, locked: Locked) {
     let parameters: [Parameter<'_>; 2] = [&locked.backend, &locked.transaction];
     // If this fails, too, the server notices by itself, at the latest when that statement ends.
     if let Ok(mut held) = store.connection().await {
@@ -382,11 +404,11 @@ async fn roll_back(store: &Inner, mut connection: InTransaction, locked: Locked)
 }
 
 /// Releases the key in the background: for certain nothing has happened.
-fn give_back(reservation: Reservation) {
+pub(crate) fn give_back(reservation: Reservation) {
     // Decided by the call; unpolled, it goes on in the background.
     drop(reservation.release());
 }
 
-fn unknown(kind: StoreErrorKind) -> StoreError {
+pub(crate) fn unknown(kind: StoreErrorKind) -> StoreError {
     StoreError::new(kind, Effect::Unknown, Operation::Complete)
 }

@@ -1,8 +1,8 @@
 -- Locks the record of an owner, so that nobody takes the key over while the transaction is open, and looks at it. Waits
 -- for whoever has the lock: a renewal, or a challenger who has been too early.
 SELECT
-    pg_catalog.clock_timestamp(), pg_catalog.txid_current_if_assigned(), pg_catalog.pg_backend_pid(),
-    locked.version, locked.state, locked.expires_at
+    pg_catalog.txid_current_if_assigned(), pg_catalog.pg_backend_pid(),
+    locked.version, locked.state, locked.expires_at <= pg_catalog.clock_timestamp()
 FROM (
     SELECT version, state, expires_at FROM public.idem_record WHERE key = $1 AND owner = $2 FOR NO KEY UPDATE
 ) AS locked

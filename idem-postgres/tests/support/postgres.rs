@@ -270,7 +270,8 @@ fn give_to_the_servers_user(directory: &Path) {
 /// Puts the server under the clock, with a copy of the library that its user can read.
 fn watch(clock: &MovedClock, command: &mut Command, directory: &Path) {
     clock.watch(command);
-    let library = command.get_envs().find_map(|(name, value)| if name == "LD_PRELOAD" { value } else { None });
+    let library =
+        command.get_envs().find_map(|(name, value)| if name == "LD_PRELOAD" { value } else { None });
     let library = PathBuf::from(library.unwrap());
     let copy = directory.join("moved-clock.so");
     if !copy.exists() {

@@ -193,4 +193,3 @@ impl Instance for Table {
         servers.postgres.crash().await;
     }
 }
-

@@ -98,7 +98,8 @@ async fn a_serialization_failure_at_the_commit_rolls_back_and_frees_the_key() {
 
     // Another did the same at the same time, and was first.
     let mut other = shop.server.client().await;
-    let other = other.build_transaction().isolation_level(IsolationLevel::Serializable).start().await.unwrap();
+    let other =
+        other.build_transaction().isolation_level(IsolationLevel::Serializable).start().await.unwrap();
     other.query("SELECT count(*) FROM payment", &[]).await.unwrap();
     other.execute("INSERT INTO payment (key) VALUES ('another')", &[]).await.unwrap();
     other.commit().await.unwrap();

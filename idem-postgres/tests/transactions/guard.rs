@@ -104,7 +104,9 @@ async fn an_answer_that_is_too_large_rolls_the_effect_back_and_frees_the_key() {
     let shop = Shop::on(Postgres::start().await, Options::new().max_answer_bytes(3)).await;
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
-    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else { panic!() };
+    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else {
+        panic!()
+    };
     assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
     assert_eq!(shop.eventual_attempt().await, 1);
     assert_eq!(shop.payments().await, 0);
@@ -116,7 +118,9 @@ async fn without_a_connection_nothing_begins_and_the_key_is_free() {
     let shop = Shop::on(Postgres::start().await, options).await;
     let reservation = shop.reserved().await;
     let all = shop.store.pool().get().await.unwrap();
-    let Err(TransactionError::Store(error)) = reservation.begin_transaction(&shop.store).await else { panic!() };
+    let Err(TransactionError::Store(error)) = reservation.begin_transaction(&shop.store).await else {
+        panic!()
+    };
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
     assert!(words(&error).contains("pool_size"), "{}", words(&error));
     drop(all);

@@ -85,7 +85,11 @@ async fn committing(shop: &Shop) -> (Client, JoinHandle<Result<(), TransactionEr
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
     let completing = tokio::spawn(transaction.complete(Response::bytes("paid")));
-    until_one(&admin, "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'").await;
+    until_one(
+        &admin,
+        "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'",
+    )
+    .await;
     (admin, completing)
 }
 

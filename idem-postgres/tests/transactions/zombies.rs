@@ -77,7 +77,9 @@ async fn the_key_of_a_client_that_vanished_inside_of_its_transaction_becomes_fre
     shop.until_no_transaction_is_open().await;
     shop.server.clock().forward(LEASE * 2);
     assert_eq!(shop.eventual_attempt().await, 2);
-    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else { panic!() };
+    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else {
+        panic!()
+    };
     assert_eq!(error.effect, Effect::NotApplied);
     assert_eq!(shop.payments().await, 0);
 }

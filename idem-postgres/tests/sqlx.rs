@@ -1,0 +1,254 @@
+//! The same guard, and `complete_in`, over sqlx.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
+
+#[path = "support/postgres.rs"]
+#[allow(dead_code, reason = "each test binary uses its part of this")]
+mod postgres;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use conformance_tests::server::Proxy;
+use idem_core::{CompleteOutcome, Completion, Effect, OwnerToken, Response, StoreErrorKind};
+use idem_postgres::sqlx::{ReservationExt, Transaction};
+use idem_postgres::{Options, TransactionError};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, Executor, PgPool};
+
+use crate::postgres::Postgres;
+use crate::support::{DAY, Shop, key, words};
+
+async fn shop() -> (Shop, PgPool) {
+    let shop = Shop::open().await;
+    let pool = pool(&shop.server.url()).await;
+    (shop, pool)
+}
+
+async fn pool(url: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(Duration::from_secs(1))
+        .connect(url)
+        .await
+        .unwrap()
+}
+
+async fn begun(shop: &Shop, pool: &PgPool) -> Transaction {
+    shop.reserved().await.begin_sqlx_transaction(&shop.store, pool).await.unwrap()
+}
+
+async fn pay(transaction: &mut Transaction) {
+    sqlx::query("INSERT INTO payment (key) VALUES ($1)")
+        .bind("42")
+        .execute(&mut **transaction)
+        .await
+        .unwrap();
+}
+
+/// How many sessions are in a transaction that nobody goes on with.
+async fn idle_in_transaction(shop: &Shop) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    shop.server.client().await.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn until_none_is_idle_in_transaction(shop: &Shop) {
+    while idle_in_transaction(shop).await > 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn effect_and_completion_are_there_together() {
+    let (shop, pool) = shop().await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    assert_eq!(shop.payments().await, 0);
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert_eq!(shop.payments().await, 1);
+    assert!(shop.is_replayed("paid").await);
+    // The connection is in order.
+    let mut connection = pool.acquire().await.unwrap();
+    assert!(!connection.is_in_transaction());
+    connection.begin().await.unwrap().commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn dropped_it_is_rolled_back_and_the_next_is_attempt_2() {
+    let (shop, pool) = shop().await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    drop(transaction);
+    assert_eq!(shop.eventual_attempt().await, 2);
+    assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
+async fn rolled_back_it_gives_its_reservation_back() {
+    let (shop, pool) = shop().await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    let reservation = transaction.rollback().await;
+    assert_eq!((shop.payments().await, idle_in_transaction(&shop).await), (0, 0));
+    reservation.release().await.map(drop).unwrap();
+    assert_eq!(shop.next_attempt().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_statement_that_its_caller_gave_up_does_not_keep_the_key() {
+    let (shop, pool) = shop().await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    let sleeping = transaction.execute("SELECT pg_sleep(3600)");
+    tokio::time::timeout(Duration::from_millis(50), sleeping).await.unwrap_err();
+    drop(transaction);
+    assert_eq!(shop.eventual_attempt().await, 2);
+    assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
+async fn a_commit_in_the_users_sql_is_noticed_and_the_next_attempt_is_told() {
+    for sql in ["COMMIT", "COMMIT; BEGIN", "ROLLBACK"] {
+        let (shop, pool) = shop().await;
+        let mut transaction = begun(&shop, &pool).await;
+        pay(&mut transaction).await;
+        transaction.execute(sqlx::raw_sql(sql)).await.unwrap();
+        let completed = transaction.complete(Response::bytes("paid")).await;
+        assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
+        assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
+        assert_eq!(idle_in_transaction(&shop).await, 0, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_begun_inside_of_it_is_a_savepoint() {
+    let (shop, pool) = shop().await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    let mut nested = transaction.begin().await.unwrap();
+    nested.execute("INSERT INTO payment (key) VALUES ('43')").await.unwrap();
+    nested.rollback().await.unwrap();
+    transaction.begin().await.unwrap().commit().await.unwrap();
+    // One that is dropped is rolled back with the next statement.
+    drop(transaction.begin().await.unwrap());
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert_eq!(shop.payments().await, 1);
+    assert!(shop.is_replayed("paid").await);
+}
+
+#[tokio::test]
+async fn a_savepoint_that_was_forgotten_is_not_taken_for_the_commit() {
+    let (shop, pool) = shop().await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    std::mem::forget(transaction.begin().await.unwrap());
+    let completed = transaction.complete(Response::bytes("paid")).await;
+    let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert_eq!(shop.eventual_attempt().await, 1);
+    assert_eq!(shop.payments().await, 0);
+    until_none_is_idle_in_transaction(&shop).await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_found_to_be_committed() {
+    let server = Postgres::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let pool = pool(&format!("postgres://idem@{}/postgres", proxy.address())).await;
+    let shop = Shop::on(server, Options::new()).await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    proxy.cut_when_request_contains(b"COMMIT");
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert!(proxy.has_sprung());
+    assert_eq!(shop.payments().await, 1);
+    assert!(shop.is_replayed("paid").await);
+}
+
+#[tokio::test]
+async fn a_beginning_that_is_cancelled_leaves_no_transaction_in_the_pool() {
+    for polls in 0..40 {
+        let (shop, pool) = shop().await;
+        let reservation = shop.reserved().await;
+        let mut beginning = Box::pin(reservation.begin_sqlx_transaction(&shop.store, &pool));
+        for _ in 0..polls {
+            let poll = futures_poll(beginning.as_mut()).await;
+            if poll {
+                break;
+            }
+        }
+        drop(beginning);
+        shop.eventual_attempt().await;
+        until_none_is_idle_in_transaction(&shop).await;
+        if polls > 8 {
+            break;
+        }
+    }
+}
+
+/// Polls once. Whether it was ready.
+async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+    std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_ready())).await
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_begins_and_the_key_is_free() {
+    let (shop, pool) = shop().await;
+    let _all = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    let reservation = shop.reserved().await;
+    let begun = reservation.begin_sqlx_transaction(&shop.store, &pool).await;
+    let Err(TransactionError::Store(error)) = begun else { panic!("{begun:?}") };
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
+    assert_eq!(shop.eventual_attempt().await, 1);
+}
+
+fn completion(answer: &'static str) -> Completion {
+    Completion::new(Response::bytes(answer), DAY)
+}
+
+#[tokio::test]
+async fn complete_in_writes_in_the_callers_own_transaction() {
+    let begin = "BEGIN ISOLATION LEVEL";
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let (shop, pool) = shop().await;
+        let reservation = shop.reserved().await;
+        let sql = sqlx::AssertSqlSafe(format!("{begin} {level}"));
+        let mut transaction = pool.begin_with(sql).await.unwrap();
+        let (store, owner) = (&shop.store, reservation.owner());
+        let zombie =
+            store.complete_in_sqlx(&mut transaction, &key(), OwnerToken::random(), completion("paid")).await;
+        assert_eq!(zombie.unwrap(), CompleteOutcome::Lost);
+        let done = store.complete_in_sqlx(&mut transaction, &key(), owner, completion("paid")).await;
+        assert_eq!(done.unwrap(), CompleteOutcome::Completed);
+        let other = store.complete_in_sqlx(&mut transaction, &key(), owner, completion("other")).await;
+        assert_eq!(other.unwrap(), CompleteOutcome::ResponseConflict);
+        transaction.commit().await.unwrap();
+        reservation.committed(&Response::bytes("paid").into());
+        assert!(shop.is_replayed("paid").await);
+    }
+}
+
+#[tokio::test]
+async fn complete_in_says_why_a_transaction_cannot_take_it() {
+    let cases = [
+        ("BEGIN READ ONLY", "SELECT 1", "read-only"),
+        ("BEGIN", "SELECT 1 / 0", "roll it back"),
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT 1", "begin it after the reservation"),
+    ];
+    for (begin, first, says) in cases {
+        let (shop, pool) = shop().await;
+        let mut transaction = pool.begin_with(begin).await.unwrap();
+        let _ = transaction.execute(first).await;
+        let reservation = shop.reserved().await;
+        let (key, owner) = (key(), reservation.owner());
+        let refused = shop.store.complete_in_sqlx(&mut transaction, &key, owner, completion("paid")).await;
+        let error = refused.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (StoreErrorKind::Misconfigured, Effect::NotApplied),
+            "{begin}"
+        );
+        assert!(words(&error).contains(says), "{}", words(&error));
+    }
+}
