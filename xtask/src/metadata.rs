@@ -23,11 +23,19 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) rust_version: Option<String>,
-    /// The feature names in their order; what each enables does not matter here.
+    /// The features in their order, each with what it enables.
     pub(crate) features: BTreeMap<String, Vec<String>>,
     /// `Some` of an empty list for what is never published.
     publish: Option<Vec<String>>,
     targets: Vec<Target>,
+    metadata: Option<Extra>,
+}
+
+/// The part of a manifest that cargo leaves to others.
+#[derive(Deserialize)]
+struct Extra {
+    #[serde(default, rename = "rust-version")]
+    rust_version: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +44,19 @@ struct Target {
 }
 
 impl Package {
+    /// The features that promise less than the package itself, with the Rust that each needs:
+    /// `[package.metadata.rust-version]`.
+    pub(crate) fn rust_version_of_features(&self) -> impl Iterator<Item = (&str, &str)> {
+        let promised = self.metadata.iter().flat_map(|extra| &extra.rust_version);
+        promised.map(|(feature, version)| (&**feature, &**version))
+    }
+
+    /// The optional dependencies that a feature turns on.
+    pub(crate) fn dependencies_of_feature(&self, feature: &str) -> Vec<&str> {
+        let enabled = self.features.get(feature).into_iter().flatten();
+        enabled.filter_map(|enabled| enabled.strip_prefix("dep:")).collect()
+    }
+
     /// Whether it is a library that users build.
     pub(crate) fn is_published_library(&self) -> bool {
         let is_published = self.publish.as_ref().is_none_or(|registries| !registries.is_empty());

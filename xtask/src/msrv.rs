@@ -10,46 +10,68 @@ use crate::step::{Result, fail};
 
 /// Compares every member's `rust-version` with those of its normal and build dependencies, theirs included.
 ///
-/// Development dependencies do not count: they are never built for a user.
+/// Development dependencies do not count: they are never built for a user. What only a feature with a Rust version of its
+/// own brings in is compared with that one, `[package.metadata.rust-version]`.
 pub(crate) fn check(workspace: &Metadata) -> Result {
     let packages: HashMap<_, _> = workspace.packages.iter().map(|package| (&*package.id, package)).collect();
-    let graph: HashMap<_, _> = workspace.resolve.nodes.iter().map(|node| (&*node.id, &*node.deps)).collect();
+    let mut graph: HashMap<_, Vec<_>> = HashMap::new();
+    for node in &workspace.resolve.nodes {
+        let deps = node.deps.iter().filter(|dependency| reaches_users(dependency));
+        graph.insert(&*node.id, deps.map(|dependency| &*dependency.pkg).collect());
+    }
 
+    let mut promises = Vec::new();
     let mut wrong = Vec::new();
     for member in workspace.members() {
-        let Some(promised) = &member.rust_version else {
-            wrong.push(format!("{} has no rust-version", member.name));
-            continue;
-        };
+        for (feature, promised) in member.rust_version_of_features() {
+            let named = member.dependencies_of_feature(feature);
+            let is_its_own =
+                |id: &&str| packages.get(id).is_some_and(|package| named.contains(&&*package.name));
+            let deps = graph.remove(&*member.id).unwrap_or_default();
+            let (own, others): (Vec<_>, Vec<_>) = deps.into_iter().partition(is_its_own);
+            graph.insert(&member.id, others);
+            promises.push((format!("{} ({feature})", member.name), promised, own));
+        }
+    }
+    for member in workspace.members() {
+        match &member.rust_version {
+            Some(promised) => {
+                let deps = graph.get(&*member.id).cloned().unwrap_or_default();
+                promises.push((member.name.clone(), promised, deps));
+            }
+            None => wrong.push(format!("{} has no rust-version", member.name)),
+        }
+    }
+
+    for (name, promised, roots) in promises {
         let needs = |package: &&Package| (parsed(package.rust_version.as_deref()), package.name.clone());
-        let dependencies = reachable(&member.id, &graph);
-        let dependencies = dependencies.iter().filter_map(|id| packages.get(id).copied());
+        let built = reachable(roots, &graph);
+        let built = built.iter().filter_map(|id| packages.get(id).copied());
         let Some((highest, Some(needed))) =
-            dependencies.max_by_key(needs).map(|package| (package, package.rust_version.as_deref()))
+            built.max_by_key(needs).map(|package| (package, package.rust_version.as_deref()))
         else {
             continue;
         };
-        let name = &member.name;
         if parsed(Some(needed)) > parsed(Some(promised)) {
             let (by, version) = (&highest.name, &highest.version);
             wrong.push(format!(
                 "{name} promises Rust {promised}, but its dependency {by} {version} needs {needed}"
             ));
         } else {
-            eprintln!("    {name:18} {promised:5} (its dependencies need {needed})");
+            eprintln!("    {name:22} {promised:5} (its dependencies need {needed})");
         }
     }
     if wrong.is_empty() { Ok(()) } else { fail(wrong.join("\n       ")) }
 }
 
-/// The packages that building `root` for a user can compile, without itself.
-fn reachable<'a>(root: &'a str, graph: &HashMap<&'a str, &'a [Dependency]>) -> HashSet<&'a str> {
-    let mut found = HashSet::new();
-    let mut next = vec![root];
+/// These packages, and all that building them for a user can compile.
+fn reachable<'a>(roots: Vec<&'a str>, graph: &HashMap<&'a str, Vec<&'a str>>) -> HashSet<&'a str> {
+    let mut found: HashSet<_> = roots.iter().copied().collect();
+    let mut next = roots;
     while let Some(id) = next.pop() {
-        for dependency in graph.get(id).copied().unwrap_or_default().iter().filter(|it| reaches_users(it)) {
-            if found.insert(&*dependency.pkg) {
-                next.push(&dependency.pkg);
+        for &dependency in graph.get(id).into_iter().flatten() {
+            if found.insert(dependency) {
+                next.push(dependency);
             }
         }
     }
