@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -19,9 +20,12 @@ const HUNG_AFTER: Duration = Duration::from_secs(60);
 
 /// A running server. It is gone with this.
 pub(crate) struct Postgres {
-    directory: TempDir,
+    /// There once it runs.
+    directory: Option<TempDir>,
     port: u16,
     clock: Option<MovedClock>,
+    /// A library in the directory, and the variable that it asks for.
+    preloaded: Option<(&'static str, &'static str)>,
     settings: Vec<String>,
     process: Mutex<Option<Process>>,
 }
@@ -42,22 +46,61 @@ impl Postgres {
         Self::started(&[], true).await
     }
 
+    /// One under a library of the test's, which `make` puts into the server's directory. `variable` names, in its
+    /// environment, the file of that name in that directory.
+    pub(crate) async fn start_preloaded(
+        make: fn(&Path),
+        library: &'static str,
+        variable: &'static str,
+    ) -> Self {
+        let directory = copied(&template());
+        make(directory.path());
+        let preloaded = Some((library, variable));
+        Self::on(directory, Self { preloaded, ..Self::new(&[]) }).await
+    }
+
+    /// One that takes connections over TLS as well.
+    pub(crate) async fn start_with_tls(certificate: &Path, private: &Path) -> Self {
+        let directory = copied(&template());
+        for (file, name) in [(certificate, "server.crt"), (private, "server.key")] {
+            let copy = directory.path().join("data").join(name);
+            fs::copy(file, &copy).unwrap();
+            fs::set_permissions(copy, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        Self::on(directory, Self::new(&["ssl=on"])).await
+    }
+
+    /// A standby with the data of this server, which is stopped for the copy. It follows nobody.
+    pub(crate) async fn standby(&self) -> Self {
+        self.stop();
+        let directory = copied(&self.directory().join("data"));
+        fs::write(directory.path().join("data/standby.signal"), "").unwrap();
+        Self::on(directory, Self::new(&["wal_level=replica", "max_wal_senders=3"])).await
+    }
+
     async fn started(settings: &[&str], has_clock: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let copied =
-            Command::new("cp").arg("-r").arg(template()).arg(directory.path().join("data")).status().unwrap();
-        assert!(copied.success());
+        let directory = copied(&template());
         let clock = has_clock.then(|| MovedClock::new(directory.path()));
-        give_to_the_servers_user(directory.path());
-        let postgres = Self {
-            directory,
+        Self::on(directory, Self { clock, ..Self::new(settings) }).await
+    }
+
+    /// What is to run, without the place for it.
+    fn new(settings: &[&str]) -> Self {
+        Self {
+            directory: None,
             port: free_port(),
-            clock,
+            clock: None,
+            preloaded: None,
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
             process: Mutex::default(),
-        };
-        postgres.run().await;
-        postgres
+        }
+    }
+
+    async fn on(directory: TempDir, server: Self) -> Self {
+        give_to_the_servers_user(directory.path());
+        let server = Self { directory: Some(directory), ..server };
+        server.run().await;
+        server
     }
 
     pub(crate) fn url(&self) -> String {
@@ -69,7 +112,7 @@ impl Postgres {
     }
 
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        self.directory.as_ref().unwrap().path()
     }
 
     pub(crate) fn clock(&self) -> &MovedClock {
@@ -120,7 +163,7 @@ impl Postgres {
 
     fn spawn(&self) -> Process {
         let mut command = as_the_servers_user(&binaries().join("postgres"));
-        command.arg("-D").arg(self.directory.path().join("data"));
+        command.arg("-D").arg(self.directory().join("data"));
         let port = format!("port={}", self.port);
         let fixed = [
             &port,
@@ -139,13 +182,17 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         if let Some(clock) = &self.clock {
-            watch(clock, &mut command, self.directory.path());
+            watch(clock, &mut command, self.directory());
         }
-        Process::start(&command, &self.directory.path().join("log"))
+        if let Some((library, variable)) = self.preloaded {
+            command.env("LD_PRELOAD", self.directory().join(library));
+            command.env(variable, self.directory().join(variable));
+        }
+        Process::start(&command, &self.directory().join("log"))
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.directory().join("log")).unwrap_or_default()
     }
 }
 
@@ -198,6 +245,15 @@ pub(crate) async fn client(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// A directory with a copy of a server's data.
+fn copied(data: &Path) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(data).arg(directory.path().join("data")).status().unwrap();
+    assert!(copied.success());
+    let _ = fs::remove_file(directory.path().join("data/postmaster.pid"));
+    directory
 }
 
 /// The data of a new server, made once.

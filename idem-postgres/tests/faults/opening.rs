@@ -1,0 +1,243 @@
+//! What a store looks at before it opens.
+
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use idem_core::{Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind};
+use idem_postgres::{Options, PostgresStore};
+
+use crate::postgres::Postgres;
+use crate::support::{LEASE, key, payload, words};
+
+async fn refused(url: &str, options: Options) -> StoreError {
+    PostgresStore::connect_with(url, options).await.unwrap_err()
+}
+
+async fn works(store: &PostgresStore) {
+    let reserved = store.reserve(&key(), Reserve::new(OwnerToken::random(), payload(), LEASE)).await.unwrap();
+    assert!(matches!(reserved, ReserveOutcome::Reserved { attempt: 1, .. }));
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_is_refused_and_not_shown() {
+    for url in [
+        "",
+        "redis://:a-secret@host",
+        "postgres://user:a-secret@host:port/db",
+        "postgres://user:a-secret@host/db?no-such-setting=1",
+        "host=localhost password=a-secret",
+    ] {
+        let error = refused(url, Options::new()).await;
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied), "{url}");
+        assert!(!words(&error).contains("a-secret"), "{}", words(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_role_or_database_that_is_not_there_is_misconfigured() {
+    let server = Postgres::start().await;
+    for url in
+        [server.url().replace("idem@", "nobody:a-secret@"), server.url().replace("/postgres", "/nothing")]
+    {
+        let error = refused(&url, Options::new()).await;
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied), "{url}");
+        assert!(!words(&error).contains("a-secret"), "{}", words(&error));
+    }
+}
+
+#[tokio::test]
+async fn names_are_the_users_to_choose_and_never_injected() {
+    let server = Postgres::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE precious ()").await.unwrap();
+    for (schema, table) in [
+        ("shop", "idem"),
+        ("Shop", "Idem Record"),
+        ("x\"; DROP TABLE precious; --", "y\"; DROP TABLE precious; --"),
+        ("select", "table"),
+        ("public", &*"t".repeat(47)),
+    ] {
+        let options = Options::new().schema(schema).table(table);
+        works(&PostgresStore::connect_with(&server.url(), options.clone()).await.unwrap()).await;
+        // Again, on what is there.
+        let again = PostgresStore::connect_with(&server.url(), options).await.unwrap();
+        assert!(again.get(&key()).await.unwrap().is_some());
+        let count = "SELECT count(*)::int FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE nspname = $1 AND relname LIKE left($2, 20) || '%'";
+        let found: i32 = client.query_one(count, &[&schema, &table]).await.unwrap().get(0);
+        assert_eq!(found, 5, "{schema} {table}");
+    }
+    client.batch_execute("SELECT FROM precious").await.unwrap();
+    let error = refused(&server.url(), Options::new().table("t".repeat(48))).await;
+    assert_eq!(error.kind, StoreErrorKind::Misconfigured);
+}
+
+#[tokio::test]
+async fn tables_made_by_the_users_own_tool_need_no_right_to_create() {
+    let server = Postgres::start().await;
+    let client = server.client().await;
+    let options = Options::new().schema("shop").create_schema(false);
+    let error = refused(&server.url(), options.clone()).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("schema_sql"), "{}", words(&error));
+
+    client.batch_execute("CREATE SCHEMA shop").await.unwrap();
+    client.batch_execute(&PostgresStore::schema_sql(&options).unwrap()).await.unwrap();
+    let rights = "CREATE ROLE service LOGIN; GRANT USAGE ON SCHEMA shop TO service;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO service";
+    client.batch_execute(rights).await.unwrap();
+    let url = server.url().replace("idem@", "service@");
+    works(&PostgresStore::connect_with(&url, options).await.unwrap()).await;
+
+    let error = refused(&url, Options::new().schema("another")).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("42501"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn what_stands_before_it_in_the_search_path_is_not_taken_for_it() {
+    let server = Postgres::start().await;
+    let trap = "CREATE SCHEMA trap;
+        CREATE TABLE trap.idem_record (key bytea); CREATE TABLE trap.idem_record_meta (id int);
+        CREATE FUNCTION trap.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT '-infinity'::timestamptz $$;
+        CREATE FUNCTION trap.date_trunc(text, timestamptz, text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT NULL::timestamptz $$;
+        ALTER ROLE idem SET search_path = trap, pg_catalog, public";
+    server.client().await.batch_execute(trap).await.unwrap();
+    let store = PostgresStore::connect(&server.url()).await.unwrap();
+    works(&store).await;
+    assert!(store.get(&key()).await.unwrap().is_some());
+    assert_eq!(store.sweep(10).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn later_tables_are_incompatible_and_tables_without_a_version_are_refused() {
+    let server = Postgres::start().await;
+    drop(PostgresStore::connect(&server.url()).await.unwrap());
+    let client = server.client().await;
+    client.batch_execute("UPDATE idem_record_meta SET version = 2").await.unwrap();
+    let error = refused(&server.url(), Options::new()).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Incompatible, Effect::NotApplied));
+    client.batch_execute("DELETE FROM idem_record_meta").await.unwrap();
+    assert_eq!(refused(&server.url(), Options::new()).await.kind, StoreErrorKind::Misconfigured);
+}
+
+#[tokio::test]
+async fn a_role_that_only_reads_is_told_so_at_the_start_and_later() {
+    let server = Postgres::start().await;
+    let store = PostgresStore::connect_with(&server.url(), Options::new().pool_size(1)).await.unwrap();
+    server
+        .client()
+        .await
+        .batch_execute("ALTER ROLE idem SET default_transaction_read_only = on")
+        .await
+        .unwrap();
+    let error = refused(&server.url(), Options::new()).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("default_transaction_read_only"), "{}", words(&error));
+
+    // A session of the store's that begins after that.
+    drop(deadpool_postgres::Object::take(store.pool().get().await.unwrap()));
+    let request = Reserve::new(OwnerToken::random(), payload(), LEASE);
+    let error = store.reserve(&key(), request).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+    assert!(words(&error).contains("25006"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn a_standby_is_refused() {
+    let primary = Postgres::start_with(&["wal_level=replica", "max_wal_senders=3"]).await;
+    drop(PostgresStore::connect(&primary.url()).await.unwrap());
+    let standby = primary.standby().await;
+    let error = refused(&standby.url(), Options::new()).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("standby"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn what_weakens_the_promises_is_warned_of() {
+    let server = Postgres::start_with(&["synchronous_commit=off"]).await;
+    drop(PostgresStore::connect(&server.url()).await.unwrap());
+    server.client().await.batch_execute("ALTER TABLE idem_record SET UNLOGGED").await.unwrap();
+
+    let said = Said::default();
+    let writer = said.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    drop(PostgresStore::connect(&server.url()).await.unwrap());
+    let said = said.text();
+    for word in ["synchronous_commit is off", "fsync is off", "UNLOGGED"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_asks_for_tls_gets_it_or_nothing() {
+    let server = Postgres::start().await;
+    let error = refused(&format!("{}?sslmode=require", server.url()), Options::new()).await;
+    assert_eq!(error.effect, Effect::NotApplied);
+    let says = if cfg!(feature = "rustls") { "TLS" } else { "feature `rustls`" };
+    assert!(words(&error).contains(says), "{}", words(&error));
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn over_tls_the_servers_certificate_is_verified() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, private) = (directory.path().join("server.crt"), directory.path().join("server.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split(' '));
+    openssl.args([
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-out",
+    ]);
+    let made = openssl.arg(&certificate).arg("-keyout").arg(&private).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let server = Postgres::start_with_tls(&certificate, &private).await;
+    let url = format!("{}?sslmode=require", server.url());
+
+    // The system knows nothing of this certificate.
+    let error = refused(&url, Options::new()).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&certificate).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(config);
+    let store = PostgresStore::connect_tls(&url, Options::new(), tls).await.unwrap();
+    works(&store).await;
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'idem'";
+    let count: i64 = server.client().await.query_one(encrypted, &[]).await.unwrap().get(0);
+    assert!(count > 0);
+}

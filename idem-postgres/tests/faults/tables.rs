@@ -1,0 +1,110 @@
+//! Tables that are not as they should be, and what cleans them up.
+
+use std::time::Duration;
+
+use idem_core::{
+    Effect, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
+};
+use idem_postgres::{Options, PostgresStore};
+
+use crate::postgres::Postgres;
+use crate::support::{LEASE, Shop, key, payload, words};
+
+async fn reserve(store: &PostgresStore, key: &Key) -> Result<ReserveOutcome, StoreError> {
+    store.reserve(key, Reserve::new(OwnerToken::random(), payload(), LEASE)).await
+}
+
+#[tokio::test]
+async fn tables_that_are_gone_are_misconfigured_and_it_says_how_to_make_them() {
+    let shop = Shop::open().await;
+    shop.server.client().await.batch_execute("DROP TABLE idem_record, idem_record_meta").await.unwrap();
+    let error = reserve(&shop.store, &key()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("schema_sql"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn a_right_that_was_taken_away_is_named() {
+    let shop = Shop::open().await;
+    let client = shop.server.client().await;
+    client
+        .batch_execute("CREATE ROLE weak LOGIN; GRANT SELECT ON idem_record, idem_record_meta TO weak")
+        .await
+        .unwrap();
+    let weak = PostgresStore::connect(&shop.server.url().replace("idem@", "weak@")).await.unwrap();
+    let error = reserve(&weak, &key()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("42501") && words(&error).contains("INSERT"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_corrupt_for_its_own_key_alone() {
+    let (broken, sound) = (key(), Key::new("payments", "43").unwrap());
+    let breaking = [
+        "state = '?'",
+        "owner = 'short'",
+        "fingerprint = 'short'",
+        "lease_until = NULL",
+        "lease = NULL",
+        "record_ttl = -1",
+        "attempt = -1",
+        "version = 0",
+        "state = 'c'",
+        "state = 'c', codec = 1, schema = 1, completed_at = now()",
+        "state = 'c', codec = 1, schema = -1, completed_at = now(), body = ''",
+        "state = 'c', codec = 999, schema = 1, completed_at = now(), body = ''",
+        "state = 'n'",
+    ];
+    for change in breaking {
+        let shop = Shop::open().await;
+        assert!(matches!(reserve(&shop.store, &broken).await, Ok(ReserveOutcome::Reserved { .. })));
+        assert!(matches!(reserve(&shop.store, &sound).await, Ok(ReserveOutcome::Reserved { .. })));
+        let update = format!("UPDATE idem_record SET {change} WHERE name = '42'");
+        shop.server.client().await.batch_execute(&update).await.unwrap();
+        let error = reserve(&shop.store, &broken).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Corrupt, Effect::NotApplied), "{change}");
+        assert_eq!(shop.store.get(&broken).await.unwrap_err().kind, StoreErrorKind::Corrupt, "{change}");
+        assert!(matches!(reserve(&shop.store, &sound).await, Ok(ReserveOutcome::InFlight { .. })));
+    }
+}
+
+#[tokio::test]
+async fn an_expired_record_of_a_later_version_is_absent_and_swept() {
+    let shop = Shop::open().await;
+    assert!(matches!(reserve(&shop.store, &key()).await, Ok(ReserveOutcome::Reserved { .. })));
+    let client = shop.server.client().await;
+    client.batch_execute("UPDATE idem_record SET version = 2, state = '?'").await.unwrap();
+    assert_eq!(reserve(&shop.store, &key()).await.unwrap_err().kind, StoreErrorKind::Incompatible);
+    let expire = "UPDATE idem_record SET expires_at = now(), sweep_after = now()";
+    client.batch_execute(expire).await.unwrap();
+    assert!(matches!(reserve(&shop.store, &key()).await, Ok(ReserveOutcome::Reserved { attempt: 1, .. })));
+    client.batch_execute("UPDATE idem_record SET version = 2, state = '?'").await.unwrap();
+    client.batch_execute(expire).await.unwrap();
+    assert_eq!(shop.store.sweep(10).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_removed_in_the_background() {
+    let options = Options::new().upkeep_interval(Duration::from_millis(5));
+    let shop = Shop::on(Postgres::start_with_clock().await, options).await;
+    let request = Reserve::new(OwnerToken::random(), payload(), LEASE).record_ttl(LEASE);
+    shop.store.reserve(&key(), request).await.map(drop).unwrap();
+    shop.server.clock().forward(LEASE * 3);
+    let client = shop.server.client().await;
+    while client.query_one("SELECT count(*) FROM idem_record", &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_of_many_goes_in_batches_and_removes_them_all() {
+    let shop = Shop::open().await;
+    let client = shop.server.client().await;
+    let many = "INSERT INTO idem_record (key, scope, name, version, state, owner, fence, attempt, fingerprint, expires_at, sweep_after)
+        SELECT decode(md5(n::text), 'hex'), 's', 'n', 1, 'r', '', n, 1, '', now(), now() FROM generate_series(1, 2500) AS n";
+    client.batch_execute(many).await.unwrap();
+    assert_eq!(shop.store.sweep(1100).await.unwrap(), 1100);
+    assert_eq!(shop.store.sweep(usize::MAX).await.unwrap(), 1400);
+    let fence = client.query_one("SELECT removed_fence FROM idem_record_meta", &[]).await.unwrap();
+    assert_eq!(fence.get::<_, i64>(0), 2500);
+}
