@@ -1,7 +1,8 @@
 //! The benches of idem.
 //!
 //! ```text
-//! cargo run --release -p idem-bench -- [--store memory:|sqlite:DIRECTORY|redis:|http:] [--quick] [--runs N] [--json FILE]
+//! cargo run --release -p idem-bench -- \
+//!     [--store memory:|sqlite:DIRECTORY|redis:|postgres://..|http:] [--quick] [--runs N] [--json FILE]
 //! ```
 //!
 //! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
@@ -14,6 +15,7 @@
 mod http;
 mod load;
 mod memory;
+mod postgres;
 mod redis;
 mod report;
 mod rounds;
@@ -33,7 +35,7 @@ use crate::report::Report;
 struct Args {
     /// What to measure: `memory:`, `sqlite:` and the directory on whose disk its files are made, or `http:`, the HTTP layer
     /// on the memory store; `redis:` or `valkey:`, a server that is started for the purpose, or the URL of one that nobody
-    /// else uses.
+    /// else uses; or the URL of a Postgres database, whose schema `idem_bench` is made and dropped.
     #[arg(long, default_value = "memory:")]
     store: String,
     /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
@@ -57,7 +59,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let mut report = Report::new(&args.store, args.quick);
+    // A database's URL may hold a password.
+    let shown = if args.store.starts_with("postgres") { "postgres:" } else { &args.store };
+    let mut report = Report::new(shown, args.quick);
     for run in 1..=if args.quick { 1 } else { args.runs } {
         eprintln!("run {run}");
         report.add_run(match args.store.split_once(':') {
@@ -65,14 +69,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             Some(("sqlite", directory)) if !directory.is_empty() => {
                 sqlite::run(&sqlite::Scale::new(args.quick), Path::new(directory))?
             }
+            Some(("postgres" | "postgresql", _)) => {
+                postgres::run(&postgres::Scale::new(args.quick), &args.store)?
+            }
             Some(("http", "")) => http::run(&http::Scale::new(args.quick))?,
             Some(("redis" | "valkey" | "redis+unix", _)) => {
                 redis::run(&redis::Scale::new(args.quick), &args.store)?
             }
             _ => {
                 return Err(
-                    "--store is `memory:`, `http:`, `sqlite:` and a directory, `redis:`, `valkey:` or a \
-                            redis:// URL"
+                    "--store is `memory:`, `http:`, `sqlite:` and a directory, `redis:`, `valkey:`, or a \
+                            redis:// or postgres:// URL"
                         .into(),
                 );
             }

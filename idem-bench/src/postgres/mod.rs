@@ -1,0 +1,67 @@
+//! The store in a Postgres database.
+//!
+//! - [`floor`]: the same work in plain statements, on the same pool.
+//! - [`throughput`]: first requests by 1 to 64 callers at once (figures a to d), and the log that they write (g).
+//! - [`replay`]: a replay against a bare `SELECT` (e), and 64 refusals at once (f).
+//! - [`growth`]: what a large table costs (h, i).
+//!
+//! Everything is made in the schema `idem_bench` of the database, which is dropped before and after.
+
+mod floor;
+mod growth;
+mod replay;
+mod throughput;
+
+use std::error::Error;
+
+use idem_postgres::{Options, PostgresStore};
+use tokio_postgres::Client;
+
+use crate::report::Figure;
+
+/// How much is measured.
+#[derive(Debug)]
+pub(crate) struct Scale {
+    /// Rounds for each side.
+    rounds: usize,
+    /// First requests of all callers together in a round.
+    requests: u64,
+    /// Records in a small table.
+    small: u64,
+    /// Records in a large table.
+    large: u64,
+}
+
+impl Scale {
+    pub(crate) fn new(quick: bool) -> Self {
+        if quick {
+            Self { rounds: 7, requests: 200, small: 10_000, large: 50_000 }
+        } else {
+            Self { rounds: 9, requests: 2_000, small: 10_000, large: 5_000_000 }
+        }
+    }
+}
+
+/// All figures, once, in the database of a URL.
+pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let operator = runtime.block_on(operator(url))?;
+    runtime.block_on(operator.batch_execute("DROP SCHEMA IF EXISTS idem_bench CASCADE"))?;
+    let mut figures = throughput::first_requests(scale, url, &runtime, &operator)?;
+    figures.extend(replay::answers(scale, url, &runtime)?);
+    figures.extend(growth::slowdown_and_size(scale, url, &runtime, &operator)?);
+    runtime.block_on(operator.batch_execute("DROP SCHEMA idem_bench CASCADE"))?;
+    Ok(figures)
+}
+
+/// The store, with default options.
+async fn open(url: &str, table: &str) -> Result<PostgresStore, idem_core::StoreError> {
+    PostgresStore::connect_with(url, Options::new().schema("idem_bench").table(table)).await
+}
+
+/// A connection that looks at the server.
+async fn operator(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
