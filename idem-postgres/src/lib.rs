@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod guards;
 mod instant;
+mod interval;
 mod keeper;
 mod lock;
 mod names;

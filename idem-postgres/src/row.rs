@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
 use crate::instant::Instant;
+use crate::interval::Interval;
 
 /// The version that is written.
 pub(crate) const VERSION: i16 = 1;
@@ -150,7 +151,7 @@ pub(crate) fn instant(row: &Row, index: usize, name: &'static str) -> Result<Tim
 }
 
 fn span(row: &Row, index: usize, name: &'static str) -> Result<Span, RowError> {
-    let micros: i64 = column(row, index, name)?;
+    let Interval(micros) = column(row, index, name)?;
     u64::try_from(micros).map(Span::from_micros).map_err(|_| RowError::Malformed(name))
 }
 

@@ -29,6 +29,7 @@ use idem_core::{
     Answer, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, Reservation, StoreError,
     StoreErrorKind,
 };
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgRow, PgSeverity, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
@@ -363,7 +364,11 @@ fn bound(
         .bind(written.codec)
         .bind(written.schema)
         .bind(written.body.map(<[u8]>::to_vec));
-    if is_completion { query.bind(written.retention).bind(written.transaction) } else { query }
+    if !is_completion {
+        return query;
+    }
+    let retention = PgInterval { months: 0, days: 0, microseconds: written.retention.0 };
+    query.bind(retention).bind(written.transaction)
 }
 
 async fn fetch(

@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use idem_core::{
     AbandonOutcome, Answer, CompleteOutcome, Completion, Key, Operation, OwnerToken, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Span, State, StoreError,
-    Timestamp, check_lease, transition,
+    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError, Timestamp,
+    check_lease, transition,
 };
 use tokio_postgres::Row;
 
@@ -31,6 +31,7 @@ use crate::binary::Binary;
 use crate::connection::{Held, Parameter};
 use crate::error::{Cause, Failure};
 use crate::guards::Guards;
+use crate::interval::Interval;
 use crate::names::Names;
 use crate::patience::Patience;
 use crate::row::{self, Found, RowError, state};
@@ -95,7 +96,7 @@ impl Inner {
     async fn reserve(&self, key: &Key, request: &Reserve) -> Result<ReserveOutcome, Failure> {
         let (digest, owner) = (Binary::digest(key), Binary(*request.owner.as_bytes()));
         let fingerprint = Binary(*request.fingerprint.as_bytes());
-        let (lease, record_ttl) = (micros(request.lease), micros(request.record_ttl));
+        let (lease, record_ttl) = (Interval::of(request.lease), Interval::of(request.record_ttl));
 
         let mut held = self.connection().await?;
         let mut patience = Patience::default();
@@ -164,7 +165,7 @@ impl Inner {
             // Its record is locked, and nobody can take the key.
             return Ok(RenewOutcome::Renewed { lease_left: lease });
         }
-        let (digest, token, span) = (Binary::digest(key), Binary(*owner.as_bytes()), micros(lease));
+        let (digest, token, span) = (Binary::digest(key), Binary(*owner.as_bytes()), Interval::of(lease));
         let mut held = self.connection().await?;
         let mut patience = Patience::default();
         loop {
@@ -249,7 +250,7 @@ impl Inner {
 
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, Failure> {
         let (digest, token) = (Binary::digest(key), Binary(*owner.as_bytes()));
-        let (scope, name, kept) = (key.scope(), key.name(), micros(transition::MIN_TOMBSTONE));
+        let (scope, name, kept) = (key.scope(), key.name(), Interval::of(transition::MIN_TOMBSTONE));
         self.change(
             Operation::Release,
             key,
@@ -394,7 +395,7 @@ pub(crate) struct WrittenCompletion<'a> {
     pub(crate) codec: Option<i16>,
     pub(crate) schema: Option<i64>,
     pub(crate) body: Option<&'a [u8]>,
-    pub(crate) retention: i64,
+    pub(crate) retention: Interval,
     pub(crate) transaction: Option<i64>,
 }
 
@@ -415,7 +416,7 @@ impl<'a> WrittenCompletion<'a> {
             ),
             Answer::NotKept => (state::NOT_KEPT, None, None, None),
         };
-        let retention = micros(completion.retention);
+        let retention = Interval::of(completion.retention);
         Self {
             digest: Binary::digest(key),
             owner: Binary(*owner.as_bytes()),
@@ -455,11 +456,6 @@ fn phase(found: &Found, now: Timestamp) -> (bool, bool) {
 fn granted(row: &Row) -> Result<ReserveOutcome, RowError> {
     let (attempt, fence, lease_until, now) = row::decode_grant(row)?;
     Ok(ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(now) })
-}
-
-/// A span as the statements take it. A checked duration is at most ten years.
-pub(crate) fn micros(duration: Duration) -> i64 {
-    i64::try_from(Span::from(duration).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Refuses an answer that is too long to be kept.

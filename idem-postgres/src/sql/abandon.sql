@@ -1,14 +1,12 @@
 -- Lets the next caller in. No row: it is not the owner's, or not in flight, or abandoned already.
-UPDATE public.idem_record AS record SET
+UPDATE public.idem_record SET
     state = 'a',
-    expires_at = clock.now + record.record_ttl * INTERVAL '1 microsecond',
+    expires_at = pg_catalog.clock_timestamp() + record_ttl,
     sweep_after = CASE
-        WHEN clock.now + record.record_ttl * INTERVAL '1 microsecond' >= record.sweep_after
-            AND clock.now + record.record_ttl * INTERVAL '1 microsecond' < record.sweep_after + INTERVAL '1 hour'
-        THEN record.sweep_after
-        ELSE pg_catalog.date_trunc('minute', clock.now + record.record_ttl * INTERVAL '1 microsecond', 'UTC')
+        WHEN sweep_after BETWEEN pg_catalog.clock_timestamp() + record_ttl - INTERVAL '1 hour'
+            AND pg_catalog.clock_timestamp() + record_ttl
+        THEN sweep_after
+        ELSE pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() + record_ttl, 'UTC')
     END
-FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS clock
-WHERE record.key = $1 AND record.owner = $2 AND record.version = 1
-    AND record.state = 'i' AND record.expires_at > clock.now
+WHERE key = $1 AND owner = $2 AND version = 1 AND state = 'i' AND expires_at > pg_catalog.clock_timestamp()
 RETURNING 1

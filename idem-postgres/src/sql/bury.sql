@@ -7,8 +7,8 @@ UPDATE public.idem_record AS record SET
     state = 'r', owner = $2, version = 1, attempt = 1,
     fence = GREATEST((EXTRACT(EPOCH FROM found.now) * 1000000)::bigint, record.fence + 1),
     fingerprint = '\x0000000000000000000000000000000000000000000000000000000000000000',
-    expires_at = found.now + $3 * INTERVAL '1 microsecond',
-    sweep_after = pg_catalog.date_trunc('minute', found.now + $3 * INTERVAL '1 microsecond', 'UTC'),
+    expires_at = found.now + $3,
+    sweep_after = pg_catalog.date_trunc('minute', found.now + $3, 'UTC'),
     lease_until = NULL, lease = NULL, record_ttl = NULL,
     completed_at = NULL, codec = NULL, schema = NULL, body = NULL
 FROM found

@@ -15,9 +15,9 @@ UPDATE public.idem_record AS record SET
         ELSE LEAST(record.attempt + 1, 4294967295)
     END,
     version = 1,
-    lease_until = found.now + $4 * INTERVAL '1 microsecond',
-    expires_at = found.now + $4 * INTERVAL '1 microsecond' + $5 * INTERVAL '1 microsecond',
-    sweep_after = pg_catalog.date_trunc('minute', found.now + $5 * INTERVAL '1 microsecond', 'UTC'),
+    lease_until = found.now + $4,
+    expires_at = found.now + $4 + $5,
+    sweep_after = pg_catalog.date_trunc('minute', found.now + $5, 'UTC'),
     completed_at = NULL, codec = NULL, schema = NULL, body = NULL
 FROM found
 -- Asked of the record as it is now, which may be a later one than the lock began with.

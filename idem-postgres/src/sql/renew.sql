@@ -5,22 +5,22 @@ WITH found AS MATERIALIZED (
     SELECT locked.key, pg_catalog.clock_timestamp() AS now
     FROM (SELECT key FROM public.idem_record WHERE key = $1 AND owner = $2 FOR NO KEY UPDATE SKIP LOCKED) AS locked
 ), asked AS MATERIALIZED (
-    SELECT key, now, now + $3 * INTERVAL '1 microsecond' AS lease_until FROM found
+    SELECT key, now, now + $3 AS lease_until FROM found
 )
 UPDATE public.idem_record AS record SET
-    lease = CASE WHEN asked.lease_until >= LEAST(record.lease_until, asked.now + record.lease * INTERVAL '1 microsecond')
+    lease = CASE WHEN asked.lease_until >= LEAST(record.lease_until, asked.now + record.lease)
         THEN $3 ELSE record.lease END,
     lease_until = GREATEST(
         asked.lease_until,
-        LEAST(record.lease_until, asked.now + record.lease * INTERVAL '1 microsecond')),
+        LEAST(record.lease_until, asked.now + record.lease)),
     expires_at = GREATEST(
         asked.lease_until,
-        LEAST(record.lease_until, asked.now + record.lease * INTERVAL '1 microsecond'))
-        + record.record_ttl * INTERVAL '1 microsecond',
+        LEAST(record.lease_until, asked.now + record.lease))
+        + record.record_ttl,
     sweep_after = CASE
-        WHEN asked.lease_until + record.record_ttl * INTERVAL '1 microsecond' < record.sweep_after + INTERVAL '1 hour'
+        WHEN asked.lease_until + record.record_ttl < record.sweep_after + INTERVAL '1 hour'
         THEN record.sweep_after
-        ELSE pg_catalog.date_trunc('minute', asked.lease_until + record.record_ttl * INTERVAL '1 microsecond', 'UTC')
+        ELSE pg_catalog.date_trunc('minute', asked.lease_until + record.record_ttl, 'UTC')
     END
 FROM asked
 WHERE record.key = asked.key AND record.owner = $2 AND record.version = 1

@@ -1,14 +1,14 @@
 -- Version 1 of the tables of idem-postgres. `Options::create_schema` applies it by itself; a service that keeps its
 -- migrations elsewhere runs it as it stands, with the names of its own choice in place of `public.idem_record`.
 
--- One row for a key. Instants are the server's own clock, spans are microseconds. What is null says nothing in that state.
+-- One row for a key. Instants are of the server's own clock. What is null says nothing in that state.
 CREATE TABLE IF NOT EXISTS public.idem_record (
     expires_at   timestamptz NOT NULL, -- from then on the record counts as absent
     sweep_after  timestamptz NOT NULL, -- when a sweep looks at it; seldom moved, so that an update seldom touches an index
     lease_until  timestamptz,          -- in flight: from then on others may take the key over
     completed_at timestamptz,          -- completed: when
-    lease        bigint,               -- in flight: the span that `lease_until` was set by
-    record_ttl   bigint,               -- in flight: how long it is remembered after its lease
+    lease        interval,             -- in flight: the span that `lease_until` was set by
+    record_ttl   interval,             -- in flight: how long it is remembered after its lease
     fence        bigint      NOT NULL CHECK (fence BETWEEN 1 AND 9007199254740991),
     attempt      bigint      NOT NULL,
     schema       bigint,               -- of the response, as its codec
