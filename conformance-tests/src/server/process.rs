@@ -87,6 +87,11 @@ impl Process {
         self.end_by(Signal::TERM);
     }
 
+    /// `SIGINT`, which some servers (Postgres) take as "end now, and tell your clients".
+    pub fn interrupt(&mut self) {
+        self.end_by(Signal::INT);
+    }
+
     /// `SIGSTOP`: it keeps its connections and answers none of them.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
