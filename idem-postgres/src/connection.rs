@@ -63,6 +63,19 @@ impl Held {
         Ok(self.query(statement, parameters).await?.pop())
     }
 
+    /// The same for a statement that changes a record if it may, and gives no row if others were in its way.
+    pub(crate) async fn change(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Option<Row>, Failure> {
+        match self.query_opt(statement, parameters).await {
+            // Where sessions begin at a stricter level than READ COMMITTED, it is in these words that they were.
+            Err(failure) if failure.is_conflict() => Ok(None),
+            result => result,
+        }
+    }
+
     /// Runs a text of several statements as one transaction.
     pub(crate) async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
         let Some(object) = &self.object else { return Err(Failure::Sent(None)) };

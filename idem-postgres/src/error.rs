@@ -152,6 +152,11 @@ impl Failure {
         }
     }
 
+    /// Whether others were in the way, and it was undone for that alone: done again, it may be told otherwise.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self.code(), Some(&(SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED)))
+    }
+
     /// Whether nothing more can be expected of the connection that it happened on.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! [`PostgresStore`]: the trait, each operation a statement or two.
 //!
-//! Every statement is a transaction of its own, at READ COMMITTED, so that nothing is ever half done and no connection
-//! is left in the midst of something. Answers that change nothing come from one plain `SELECT`. What changes a record
+//! Every statement is a transaction of its own, so that nothing is ever half done and no connection is left in the midst
+//! of something; made for READ COMMITTED, and right at every level that a role or a database may begin with. Answers that change nothing come from one plain `SELECT`. What changes a record
 //! asks again, in the statement that does it, whether it may: if not, no row comes back, and the operation looks anew, in
 //! a *new* statement with a new snapshot. A statement that looked and wrote at once could see neither its own row nor the
 //! one that was in its way.
@@ -82,7 +82,11 @@ impl Inner {
         let parameters: [Parameter<'_>; 1] = [&digest];
         let mut patience = Patience::default();
         loop {
-            let Some(row) = held.query_opt(&self.sql.look, &parameters).await? else { return Ok(None) };
+            let row = match held.query_opt(&self.sql.look, &parameters).await {
+                Err(failure) if failure.is_conflict() && patience.wait().await => continue,
+                row => row?,
+            };
+            let Some(row) = row else { return Ok(None) };
             let found = row::decode(&row)?;
             let (before, after) = found.between;
             // Time passes in microseconds there, so that it is nearly always the same, and hardly ever not the next time.
@@ -106,7 +110,7 @@ impl Inner {
                 let (scope, name) = (key.scope(), key.name());
                 let parameters: [Parameter<'_>; 7] =
                     [&digest, &scope, &name, &owner, &fingerprint, &lease, &record_ttl];
-                if let Some(row) = held.query_opt(&self.sql.insert, &parameters).await? {
+                if let Some(row) = held.change(&self.sql.insert, &parameters).await? {
                     return Ok(granted(&row)?);
                 }
                 if patience.wait().await {
@@ -120,7 +124,7 @@ impl Inner {
                 (outcome, None) => {
                     if is_cut {
                         // If it is locked, whoever has the lock writes it.
-                        held.query(&self.sql.cut, &[&digest]).await?;
+                        held.change(&self.sql.cut, &[&digest]).await?;
                     }
                     return Ok(outcome);
                 }
@@ -129,10 +133,10 @@ impl Inner {
             let is_own = record.owner == request.owner && !record.is_expired(between.1);
             let written = if is_own {
                 let parameters: [Parameter<'_>; 4] = [&digest, &owner, &lease, &fingerprint];
-                held.query_opt(&self.sql.renew, &parameters).await?
+                held.change(&self.sql.renew, &parameters).await?
             } else {
                 let parameters: [Parameter<'_>; 5] = [&digest, &owner, &fingerprint, &lease, &record_ttl];
-                held.query_opt(&self.sql.claim, &parameters).await?
+                held.change(&self.sql.claim, &parameters).await?
             };
             if let Some(row) = written {
                 return Ok(granted(&row)?);
@@ -170,7 +174,7 @@ impl Inner {
         let mut patience = Patience::default();
         loop {
             let parameters: [Parameter<'_>; 4] = [&digest, &token, &span, &None::<Binary<32>>];
-            if let Some(row) = held.query_opt(&self.sql.renew, &parameters).await? {
+            if let Some(row) = held.change(&self.sql.renew, &parameters).await? {
                 let (_, _, lease_until, now) = row::decode_grant(&row)?;
                 return Ok(RenewOutcome::Renewed { lease_left: lease_until.since(now) });
             }
@@ -206,7 +210,7 @@ impl Inner {
         let mut held = self.connection().await?;
         let mut patience = Patience::default();
         loop {
-            if held.query_opt(statement, parameters).await?.is_some() {
+            if held.change(statement, parameters).await?.is_some() {
                 return Ok(done);
             }
             let found = self.look(&mut held, key).await?;
@@ -218,7 +222,7 @@ impl Inner {
                 Told::Bury(outcome) => {
                     let grave = if record.is_none() { tomb } else { expired };
                     if let Some((statement, parameters)) = grave
-                        && held.query_opt(statement, parameters).await?.is_some()
+                        && held.change(statement, parameters).await?.is_some()
                     {
                         return Ok(outcome);
                     }
@@ -293,7 +297,7 @@ impl Inner {
     pub(crate) async fn sweep_batch(&self, at_most: usize) -> Result<usize, Failure> {
         let mut held = self.connection().await?;
         let limit = i64::try_from(at_most.min(SWEEP_BATCH)).unwrap_or(1);
-        let row = held.query_opt(&self.sql.sweep, &[&limit]).await?;
+        let row = held.change(&self.sql.sweep, &[&limit]).await?;
         let removed: i64 = match row {
             Some(row) => row.try_get(0).map_err(|_| RowError::Malformed("count"))?,
             None => 0,

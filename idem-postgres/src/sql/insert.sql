@@ -7,13 +7,13 @@ INSERT INTO public.idem_record
 VALUES (
     $1, $2, $3, 1, 'i', $4,
     GREATEST(
-        (EXTRACT(EPOCH FROM pg_catalog.clock_timestamp()) * 1000000)::int8,
-        (SELECT removed_fence + 1 FROM public.idem_record_meta)),
+        (EXTRACT(EPOCH FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint,
+        (SELECT removed_fence OPERATOR(pg_catalog.+) 1 FROM public.idem_record_meta)),
     1, $5, $6, $7,
-    pg_catalog.clock_timestamp() + $6,
-    pg_catalog.clock_timestamp() + $6 + $7,
+    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $6,
+    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $6 OPERATOR(pg_catalog.+) $7,
     -- Not after its lease as well: a completion that is kept for as long expires before that.
-    pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() + $7, 'UTC')
+    pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $7, 'UTC')
 )
 ON CONFLICT (key) DO NOTHING
 RETURNING attempt, fence, lease_until, pg_catalog.clock_timestamp()

@@ -4,11 +4,11 @@ INSERT INTO public.idem_record
 VALUES (
     $1, $2, $3, 1, 'r', $4,
     GREATEST(
-        (EXTRACT(EPOCH FROM pg_catalog.clock_timestamp()) * 1000000)::int8,
-        (SELECT removed_fence + 1 FROM public.idem_record_meta)),
-    1, '\x0000000000000000000000000000000000000000000000000000000000000000',
-    pg_catalog.clock_timestamp() + $5,
-    pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() + $5, 'UTC')
+        (EXTRACT(EPOCH FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint,
+        (SELECT removed_fence OPERATOR(pg_catalog.+) 1 FROM public.idem_record_meta)),
+    1, pg_catalog.decode('0000000000000000000000000000000000000000000000000000000000000000', 'hex'),
+    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $5,
+    pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $5, 'UTC')
 )
 ON CONFLICT (key) DO NOTHING
 RETURNING 1

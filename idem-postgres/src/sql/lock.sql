@@ -2,7 +2,9 @@
 -- for whoever has the lock: a renewal, or a challenger who has been too early.
 SELECT
     pg_catalog.txid_current_if_assigned(), pg_catalog.pg_backend_pid(),
-    locked.version, locked.state, locked.expires_at <= pg_catalog.clock_timestamp()
+    locked.version, locked.state, locked.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()
 FROM (
-    SELECT version, state, expires_at FROM public.idem_record WHERE key = $1 AND owner = $2 FOR NO KEY UPDATE
+    SELECT version, state, expires_at FROM public.idem_record
+    WHERE key OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $2
+    FOR NO KEY UPDATE
 ) AS locked

@@ -4,4 +4,4 @@ SELECT
     version, state, owner, fence, attempt, fingerprint, expires_at,
     lease_until, lease, record_ttl, completed_at, codec, schema, body
 FROM public.idem_record
-WHERE key = $1
+WHERE key OPERATOR(pg_catalog.=) $1

@@ -1,1 +1,1 @@
-SELECT version FROM public.idem_record_meta WHERE id = 1
+SELECT version FROM public.idem_record_meta WHERE id OPERATOR(pg_catalog.=) 1

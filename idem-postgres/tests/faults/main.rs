@@ -10,6 +10,7 @@ mod opening;
 #[allow(dead_code, reason = "each test binary uses its part of this")]
 mod postgres;
 mod servers;
+mod settings;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;

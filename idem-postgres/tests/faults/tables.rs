@@ -109,3 +109,22 @@ async fn a_sweep_of_many_goes_in_batches_and_removes_them_all() {
     let fence = client.query_one("SELECT removed_fence FROM idem_record_meta", &[]).await.unwrap();
     assert_eq!(fence.get::<_, i64>(0), 2500);
 }
+
+#[tokio::test]
+async fn whether_something_is_due_is_found_without_looking_at_every_record() {
+    let shop = Shop::open().await;
+    let client = shop.server.client().await;
+    let many = "INSERT INTO idem_record (key, scope, name, version, state, owner, fence, attempt, fingerprint, expires_at, sweep_after)
+        SELECT decode(md5(n::text), 'hex'), 's', 'n', 1, 'r', '', n, 1, '', 'infinity', now() + '1 hour'
+        FROM generate_series(1, 20000) AS n";
+    client.batch_execute(many).await.unwrap();
+    // Whether the server has counted them or not.
+    for analysed in ["SELECT 1", "ANALYZE idem_record"] {
+        client.batch_execute(analysed).await.unwrap();
+        let explain = format!("EXPLAIN (ANALYZE) {}", include_str!("../../src/sql/due.sql"));
+        let plan: Vec<String> =
+            client.query(&explain, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains("idem_record_sweep") && !plan.contains("Removed by Filter"), "{plan}");
+    }
+}
