@@ -123,7 +123,7 @@ impl InTransaction {
     /// Sends the beginning, and its first statement with it.
     pub(crate) async fn begin(
         &mut self,
-        begin: &str,
+        beginning: &str,
         statement: &Statement,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
@@ -131,7 +131,7 @@ impl InTransaction {
         // In this order, which is that of the requests on the connection. The first query of a prepared statement asks
         // for it before, and then it takes one round trip more.
         let (begun, rows) = tokio::join!(biased;
-            async { object.batch_execute(begin).await.map_err(Failure::sent) },
+            async { object.batch_execute(beginning).await.map_err(Failure::sent) },
             run(object, self.statements, statement, parameters),
         );
         begun?;

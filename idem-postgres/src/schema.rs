@@ -64,7 +64,7 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
             return refused(Cause::LaterTables { found, known: VERSION });
         }
         Version::NoTables => return refused(Cause::NoTables),
-        Version::Is(_) | Version::NoVersion => return refused(Cause::NoVersion),
+        Version::Is(_) | Version::Unknown => return refused(Cause::NoVersion),
     }
     warn(&server, &inner.names);
     Ok(())
@@ -73,14 +73,14 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
 #[derive(PartialEq)]
 enum Version {
     NoTables,
-    NoVersion,
+    Unknown,
     Is(i32),
 }
 
 async fn version(inner: &Inner, held: &mut Held) -> Result<Version, Failure> {
     match held.query_opt(&inner.sql.version, &[]).await {
         Ok(Some(row)) => Ok(Version::Is(row.try_get(0).map_err(|_| RowError::Malformed("meta.version"))?)),
-        Ok(None) => Ok(Version::NoVersion),
+        Ok(None) => Ok(Version::Unknown),
         Err(failure)
             if failure.code() == Some(&SqlState::UNDEFINED_TABLE)
                 || failure.code() == Some(&SqlState::INVALID_SCHEMA_NAME) =>

@@ -35,6 +35,7 @@ impl ServerError {
     }
 }
 
+#[allow(clippy::match_same_arms, reason = "each line is a reason of its own")]
 fn kind(code: &str) -> StoreErrorKind {
     match code {
         // statement_timeout, or somebody cancelled it.

@@ -283,7 +283,7 @@ impl Open {
             Ok(()) => reservation.committed(&answer),
             // For certain nothing has happened.
             Err(TransactionError::Store(error)) if error.effect == Effect::NotApplied => {
-                give_back(reservation)
+                give_back(reservation);
             }
             // Dropped, it is abandoned, which changes nothing if it was completed.
             Err(_) => drop(reservation),
@@ -326,7 +326,7 @@ async fn commit(
 ) -> Result<(), TransactionError> {
     let error = match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => of_sqlx(error),
+        Ok(Err(error)) => of_sqlx(&error),
         Err(_elapsed) => unknown(StoreErrorKind::Timeout),
     };
     match error.effect {
@@ -391,15 +391,16 @@ fn malformed(error: RowError) -> StoreError {
 }
 
 /// The error of a statement in a transaction whose COMMIT was not sent: it can only be rolled back.
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn not_applied(error: sqlx::Error) -> StoreError {
-    let mut error = of_sqlx(error);
+    let mut error = of_sqlx(&error);
     error.effect = Effect::NotApplied;
     error
 }
 
-fn of_sqlx(error: sqlx::Error) -> StoreError {
+fn of_sqlx(error: &sqlx::Error) -> StoreError {
     let failed = |kind, effect| StoreError::new(kind, effect, Operation::Complete);
-    match &error {
+    match error {
         sqlx::Error::Database(said) => match said.try_downcast_ref::<PgDatabaseError>() {
             Some(said) => {
                 let said = ServerError {

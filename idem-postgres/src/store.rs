@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Key, Operation, OwnerToken, RecordView,
+    AbandonOutcome, Answer, CompleteOutcome, Completion, Key, Operation, OwnerToken, Record, RecordView,
     ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError, Timestamp,
     check_lease, transition,
 };
@@ -198,14 +198,13 @@ impl Inner {
 
     /// Writes by a statement that gives a row if it did; otherwise looks why it did not, and if there is no reason any
     /// more, does it again.
-    async fn change<T>(
+    async fn change<'s, T>(
         &self,
         operation: Operation,
         key: &Key,
         done: T,
-        (statement, parameters): (&Statement, &[Parameter<'_>]),
-        told: impl Fn(Option<&idem_core::Record>, Timestamp) -> Result<Told<T>, StoreError>,
-        (tomb, expired): (Option<(&Statement, &[Parameter<'_>])>, Option<(&Statement, &[Parameter<'_>])>),
+        (statement, parameters): Sent<'s>,
+        told: impl Fn(Option<&Record>, Timestamp) -> Result<Told<'s, T>, StoreError>,
     ) -> Result<T, Failure> {
         let mut held = self.connection().await?;
         let mut patience = Patience::default();
@@ -219,11 +218,8 @@ impl Inner {
             match told(record, now).map_err(Failure::Store)? {
                 Told::Outcome(outcome) => return Ok(outcome),
                 Told::Again => {}
-                Told::Bury(outcome) => {
-                    let grave = if record.is_none() { tomb } else { expired };
-                    if let Some((statement, parameters)) = grave
-                        && held.change(statement, parameters).await?.is_some()
-                    {
+                Told::Bury(outcome, (statement, parameters)) => {
+                    if held.change(statement, parameters).await?.is_some() {
                         return Ok(outcome);
                     }
                 }
@@ -247,7 +243,6 @@ impl Inner {
             CompleteOutcome::Completed,
             (&self.sql.complete, &written.parameters()),
             |record, now| Ok(Told::of(transition::complete(record, owner, completion.clone(), now))),
-            (None, None),
         )
         .await
     }
@@ -255,21 +250,23 @@ impl Inner {
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, Failure> {
         let (digest, token) = (Binary::digest(key), Binary(*owner.as_bytes()));
         let (scope, name, kept) = (key.scope(), key.name(), Interval::of(transition::MIN_TOMBSTONE));
+        let of_absent: [Parameter<'_>; 5] = [&digest, &scope, &name, &token, &kept];
+        let of_expired: [Parameter<'_>; 3] = [&digest, &token, &kept];
+        let tombstone: Sent<'_> = (&self.sql.insert_tombstone, &of_absent);
+        let grave: Sent<'_> = (&self.sql.bury, &of_expired);
         self.change(
             Operation::Release,
             key,
             ReleaseOutcome::Released,
-            (&self.sql.release, &[&digest, &token, &kept]),
+            (&self.sql.release, &of_expired),
             |record, now| {
                 Ok(match transition::release(record, owner, now)? {
-                    (outcome @ ReleaseOutcome::AlreadyReleased, Some(_)) => Told::Bury(outcome),
+                    (outcome @ ReleaseOutcome::AlreadyReleased, Some(_)) => {
+                        Told::Bury(outcome, if record.is_none() { tombstone } else { grave })
+                    }
                     told => Told::of(told),
                 })
             },
-            (
-                Some((&self.sql.insert_tombstone, &[&digest, &scope, &name, &token, &kept])),
-                Some((&self.sql.bury, &[&digest, &token, &kept])),
-            ),
         )
         .await
     }
@@ -282,7 +279,6 @@ impl Inner {
             AbandonOutcome::Abandoned,
             (&self.sql.abandon, &[&digest, &token]),
             |record, now| Ok(Told::of(transition::abandon(record, owner, now))),
-            (None, None),
         )
         .await
     }
@@ -375,18 +371,21 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
+/// A statement with its parameters.
+type Sent<'a> = (&'a Statement, &'a [Parameter<'a>]);
+
 /// What a look says after a statement had found nothing to write.
-enum Told<T> {
+enum Told<'s, T> {
     /// That it was right.
     Outcome(T),
     /// That there is something now.
     Again,
-    /// That there is no record, and a tombstone is to be made.
-    Bury(T),
+    /// That there is no record, and a tombstone is to be made, by this.
+    Bury(T, Sent<'s>),
 }
 
-impl<T> Told<T> {
-    fn of((outcome, change): (T, Option<idem_core::Record>)) -> Self {
+impl<T> Told<'_, T> {
+    fn of((outcome, change): (T, Option<Record>)) -> Self {
         if change.is_none() { Self::Outcome(outcome) } else { Self::Again }
     }
 }

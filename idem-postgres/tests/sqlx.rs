@@ -173,8 +173,7 @@ async fn a_beginning_that_is_cancelled_leaves_no_transaction_in_the_pool() {
         let reservation = shop.reserved().await;
         let mut beginning = Box::pin(reservation.begin_sqlx_transaction(&shop.store, &pool));
         for _ in 0..polls {
-            let poll = futures_poll(beginning.as_mut()).await;
-            if poll {
+            if is_ready(beginning.as_mut()).await {
                 break;
             }
         }
@@ -188,7 +187,7 @@ async fn a_beginning_that_is_cancelled_leaves_no_transaction_in_the_pool() {
 }
 
 /// Polls once. Whether it was ready.
-async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+async fn is_ready<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
     std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }
 
