@@ -20,7 +20,7 @@ pub(crate) fn check(workspace: &Metadata) -> Result {
         graph.insert(&*node.id, deps.map(|dependency| &*dependency.pkg).collect());
     }
 
-    let mut promises = Vec::new();
+    let mut pledged = Vec::new();
     let mut wrong = Vec::new();
     for member in workspace.members() {
         for (feature, promised) in member.rust_version_of_features() {
@@ -30,20 +30,20 @@ pub(crate) fn check(workspace: &Metadata) -> Result {
             let deps = graph.remove(&*member.id).unwrap_or_default();
             let (own, others): (Vec<_>, Vec<_>) = deps.into_iter().partition(is_its_own);
             graph.insert(&member.id, others);
-            promises.push((format!("{} ({feature})", member.name), promised, own));
+            pledged.push((format!("{} ({feature})", member.name), promised, own));
         }
     }
     for member in workspace.members() {
         match &member.rust_version {
             Some(promised) => {
                 let deps = graph.get(&*member.id).cloned().unwrap_or_default();
-                promises.push((member.name.clone(), promised, deps));
+                pledged.push((member.name.clone(), promised, deps));
             }
             None => wrong.push(format!("{} has no rust-version", member.name)),
         }
     }
 
-    for (name, promised, roots) in promises {
+    for (name, promised, roots) in pledged {
         let needs = |package: &&Package| (parsed(package.rust_version.as_deref()), package.name.clone());
         let built = reachable(roots, &graph);
         let built = built.iter().filter_map(|id| packages.get(id).copied());
