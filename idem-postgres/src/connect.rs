@@ -37,7 +37,10 @@ impl PostgresStore {
     pub async fn connect_with(url: &str, options: Options) -> Result<Self, StoreError> {
         let config = parsed(url)?;
         if config.get_ssl_mode() == SslMode::Require {
-            return connect_with_system_roots(config, options).await;
+            #[cfg(feature = "rustls")]
+            return connect(config, options, crate::tls::with_system_roots()?).await;
+            #[cfg(not(feature = "rustls"))]
+            return Err(Cause::NoTls.of(Operation::Connect));
         }
         connect(config, options, NoTls).await
     }
@@ -93,16 +96,6 @@ fn parsed(url: &str) -> Result<Config, StoreError> {
     let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
     let config = url.parse::<Config>().ok().filter(|_| is_url);
     config.ok_or_else(|| Cause::NotAPostgresUrl.of(Operation::Connect))
-}
-
-#[cfg(feature = "rustls")]
-async fn connect_with_system_roots(config: Config, options: Options) -> Result<PostgresStore, StoreError> {
-    connect(config, options, crate::tls::with_system_roots()?).await
-}
-
-#[cfg(not(feature = "rustls"))]
-async fn connect_with_system_roots(_: Config, _: Options) -> Result<PostgresStore, StoreError> {
-    Err(Cause::NoTls.of(Operation::Connect))
 }
 
 async fn connect<T>(mut config: Config, options: Options, tls: T) -> Result<PostgresStore, StoreError>
