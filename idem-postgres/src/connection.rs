@@ -3,6 +3,10 @@
 //! INV-1: a connection on which a statement was begun and not ended (the caller went away) never goes back into the pool:
 //! who takes it next would wait behind that statement, on a silent link for ever. It is closed; the server ends the
 //! statement, which is a transaction of its own, in one way or the other.
+//! INV-2: with unnamed statements, a connection on which one failed outside of a transaction is not used again. Its client
+//! is told of the failure before the server has said that it is done; a pooler that takes the end of that statement for
+//! the end of the next one gives the server to somebody else in the midst of it, together with the answer (pgbouncer's
+//! issue 759).
 
 use std::time::Duration;
 
@@ -18,7 +22,10 @@ pub(crate) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 /// A connection, for as long as an operation needs it.
 pub(crate) struct Held {
-    /// Taken only by the end of it.
+    pool: Pool,
+    /// How long another may be waited for.
+    within: Duration,
+    /// `None`: it was not to be used again.
     object: Option<Object>,
     statements: Statements,
     /// A statement is under way (INV-1).
@@ -28,12 +35,8 @@ pub(crate) struct Held {
 impl Held {
     /// Takes a connection from the pool, or makes one.
     pub(crate) async fn take(pool: &Pool, statements: Statements, within: Duration) -> Result<Self, Failure> {
-        // Not by the pool's own timeouts: a pool of the user's may have been made without a runtime for them.
-        let object = match tokio::time::timeout(within, pool.get()).await {
-            Ok(object) => object.map_err(Failure::Pool)?,
-            Err(_elapsed) => return Err(Failure::Pool(PoolError::Timeout(TimeoutType::Wait))),
-        };
-        Ok(Self { object: Some(object), statements, is_busy: false })
+        let object = taken(pool, within).await?;
+        Ok(Self { pool: pool.clone(), within, object: Some(object), statements, is_busy: false })
     }
 
     /// Runs a statement to its end.
@@ -42,12 +45,15 @@ impl Held {
         statement: &Statement,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        let object = match &self.object {
+            Some(object) => object,
+            None => self.object.insert(taken(&self.pool, self.within).await?),
+        };
         self.is_busy = true;
         let result = run(object, self.statements, statement, parameters).await;
         self.is_busy = false;
         if let Err(failure) = &result
-            && failure.ends_connection()
+            && (failure.ends_connection() || self.statements == Statements::Unnamed)
         {
             self.discard();
         }
@@ -78,10 +84,16 @@ impl Held {
 
     /// Runs a text of several statements as one transaction.
     pub(crate) async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
-        let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        let object = match &self.object {
+            Some(object) => object,
+            None => self.object.insert(taken(&self.pool, self.within).await?),
+        };
         self.is_busy = true;
         let result = object.batch_execute(sql).await.map_err(Failure::sent);
         self.is_busy = false;
+        if result.is_err() {
+            self.discard();
+        }
         result
     }
 
@@ -98,6 +110,15 @@ impl Drop for Held {
         if self.is_busy {
             self.discard();
         }
+    }
+}
+
+/// A connection of the pool, or a new one.
+async fn taken(pool: &Pool, within: Duration) -> Result<Object, Failure> {
+    // Not by the pool's own timeouts: a pool of the user's may have been made without a runtime for them.
+    match tokio::time::timeout(within, pool.get()).await {
+        Ok(object) => object.map_err(Failure::Pool),
+        Err(_elapsed) => Err(Failure::Pool(PoolError::Timeout(TimeoutType::Wait))),
     }
 }
 
@@ -120,14 +141,19 @@ impl InTransaction {
         object
     }
 
-    /// Sends the beginning, and its first statement with it.
+    /// Sends the beginning, and its first statement with it; or, if the beginning can fail, once it has not (INV-2: the
+    /// end of what follows it would be taken for its own).
     pub(crate) async fn begin(
         &mut self,
-        beginning: &str,
+        (beginning, can_fail): (&str, bool),
         statement: &Statement,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
         let Some(object) = &self.object else { return Err(Failure::Sent(None)) };
+        if can_fail {
+            object.batch_execute(beginning).await.map_err(Failure::sent)?;
+            return run(object, self.statements, statement, parameters).await;
+        }
         // In this order, which is that of the requests on the connection. The first query of a prepared statement asks
         // for it before, and then it takes one round trip more.
         let (begun, rows) = tokio::join!(biased;

@@ -263,8 +263,9 @@ async fn begin(
     let begin = format!("BEGIN ISOLATION LEVEL {}; {}", sql_of(level), idle_timeout(store));
     let (digest, owner) = (Binary::digest(reservation.key()), Binary(*reservation.owner().as_bytes()));
     let parameters: [Parameter<'_>; 2] = [&digest, &owner];
-    // Both are sent at once. If the first should fail, the lock of the second ends with itself.
-    let locking = connection.begin(&begin, &store.sql.lock, &parameters);
+    // A standby refuses that level.
+    let can_fail = matches!(level, IsolationLevel::Serializable);
+    let locking = connection.begin((&begin, can_fail), &store.sql.lock, &parameters);
     let rows = match timeout(LOCK_TIMEOUT, locking).await {
         Ok(rows) => rows.map_err(failed)?,
         Err(_elapsed) => return Err(TransactionError::Store(Cause::Contended.of(Operation::Complete))),

@@ -6,6 +6,7 @@ mod clocks;
 mod disk;
 mod locks;
 mod opening;
+mod pooler;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "each test binary uses its part of this")]
 mod postgres;

@@ -205,14 +205,20 @@ pub(crate) struct PgBouncer {
 
 impl PgBouncer {
     pub(crate) async fn start(server: &Postgres) -> Self {
+        Self::start_before(server.port).await
+    }
+
+    /// One before whatever listens at a port of this machine.
+    pub(crate) async fn start_before(server_port: u16) -> Self {
         let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
         let config = directory.path().join("pgbouncer.ini");
         let lines = [
             "[databases]".to_owned(),
-            format!("* = host=127.0.0.1 port={} user=idem", server.port),
+            format!("* = host=127.0.0.1 port={server_port} user=idem"),
             "[pgbouncer]".to_owned(),
             format!("listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir ="),
-            "pool_mode = transaction\nauth_type = any\nmax_client_conn = 1000".to_owned(),
+            "pool_mode = transaction\nauth_type = any\nmax_client_conn = 1000\nserver_tls_sslmode = disable"
+                .to_owned(),
             // Fewer than its clients have, so that they get each other's.
             "default_pool_size = 8".to_owned(),
         ];
