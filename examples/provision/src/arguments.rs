@@ -28,7 +28,7 @@ pub(crate) struct Serve {
     /// Where to listen; port 0 is a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
-    /// Where the keys are kept: `memory:`, `sqlite:PATH`, `redis://..` or `redis+cluster://..`
+    /// Where the keys are kept: `memory:`, `sqlite:PATH`, `redis://..`, `redis+cluster://..` or `postgres://..`
     #[arg(long, value_name = "URL")]
     pub(crate) store: String,
     /// The SQLite file with a row for each run of a handler; not with `--transactional`

@@ -6,7 +6,7 @@
 //! It is written as a user of idem would write it: read `service` first, which is the service, and the layer around it.
 //!
 //! - `service` has the routes, the authentication and the layer; `create` is the handler; `request` is what it is asked.
-//! - `ledger` is the handler's effect: a row in a SQLite table, which SQL can count.
+//! - `ledger` is the handler's effect: a row in a table, which SQL can count.
 //! - `store` opens what `--store` names; `serve` listens, and stops when it is told to.
 //! - `race` starts the service, sends every request many times at the same instant, and judges what happened.
 

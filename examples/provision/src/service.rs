@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::Failure;
 use crate::arguments::Serve;
 use crate::create::{self, App, create, create_in_transaction};
-use crate::ledger::{Ledger, file_of};
+use crate::ledger::{File, Ledger};
 use crate::request::Kind;
 use crate::store::Store;
 
@@ -33,18 +33,22 @@ impl Service {
     /// Makes the service that the options describe.
     pub(crate) async fn open(options: &Serve) -> Result<Self, Failure> {
         let store = Store::connect(&options.store).await?;
-        let transactional = match (&store.sqlite, options.transactional) {
-            (Some(sqlite), true) => Some(sqlite.clone()),
+        let transactional = match (&store.transactions, options.transactional) {
+            (Some(transactions), true) => Some(transactions.clone()),
             (None, true) => {
-                return Err("--transactional needs a store that has transactions: `sqlite:PATH`".into());
+                let why =
+                    "--transactional needs a store that has transactions: `sqlite:PATH` or `postgres://..`";
+                return Err(why.into());
             }
             (_, false) => None,
         };
         let ledger = match (&options.ledger, &transactional) {
             (Some(file), _) => {
-                Ledger::open(file).map_err(|error| format!("the ledger {}: {error}", file.display()))?
+                let opened =
+                    File::open(file).map_err(|error| format!("the ledger {}: {error}", file.display()));
+                Ledger::File(opened?)
             }
-            (None, Some(_)) => Ledger::in_store(&file_of(&options.store).unwrap_or_default())?,
+            (None, Some(transactions)) => transactions.ledger(&options.store).await?,
             (None, None) => return Err("--ledger is missing".into()),
         };
         let layer = layer(&store, options)?;

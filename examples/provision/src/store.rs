@@ -1,22 +1,32 @@
 //! What `--store` names.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use idem_core::ReservationStore;
 use idem_memory::MemoryStore;
+use idem_postgres::PostgresStore;
 use idem_redis::RedisStore;
 use idem_sqlite::SqliteStore;
 
 use crate::Failure;
+use crate::ledger::{File, Ledger, Table};
 
 /// The URLs that are known, for people.
-const KNOWN: &str = "`memory:`, `sqlite:PATH`, `redis://..` or `redis+cluster://..`";
+const KNOWN: &str = "`memory:`, `sqlite:PATH`, `redis://..`, `redis+cluster://..` or `postgres://..`";
 
 /// A store, and what it can do beside the trait.
 pub(crate) struct Store {
     pub(crate) records: Arc<dyn ReservationStore>,
     /// The store again, if it can complete in a transaction of the handler.
-    pub(crate) sqlite: Option<SqliteStore>,
+    pub(crate) transactions: Option<Transactions>,
+}
+
+/// A store in whose transactions a handler has its effect.
+#[derive(Clone)]
+pub(crate) enum Transactions {
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
 }
 
 impl Store {
@@ -25,13 +35,19 @@ impl Store {
         // Schemes of the same store differ in what follows the first word: `redis+cluster`, `rediss`, ..
         let scheme = url.split_once(':').map(|(scheme, _)| scheme);
         let family = scheme.map(|scheme| scheme.split_once('+').map_or(scheme, |(family, _)| family));
-        let (records, sqlite): (Arc<dyn ReservationStore>, _) = match family {
+        let (records, transactions): (Arc<dyn ReservationStore>, _) = match family {
             Some("memory") => (Arc::new(MemoryStore::connect(url).await?), None),
             Some("sqlite") => {
                 let store = SqliteStore::connect(url).await?;
-                (Arc::new(store.clone()), Some(store))
+                (Arc::new(store.clone()), Some(Transactions::Sqlite(store)))
             }
-            Some("redis" | "rediss") => (Arc::new(RedisStore::connect(url).await?), None),
+            Some("redis" | "rediss" | "valkey" | "valkeys") => {
+                (Arc::new(RedisStore::connect(url).await?), None)
+            }
+            Some("postgres" | "postgresql") => {
+                let store = PostgresStore::connect(url).await?;
+                (Arc::new(store.clone()), Some(Transactions::Postgres(store)))
+            }
             // The rest of the URL may hold a password.
             Some(family) => {
                 return Err(
@@ -40,13 +56,26 @@ impl Store {
             }
             None => return Err(format!("--store is a URL: {KNOWN}").into()),
         };
-        Ok(Self { records, sqlite })
+        Ok(Self { records, transactions })
     }
 
     /// Waits until what was handed to the store is done.
     pub(crate) async fn close(self) {
-        if let Some(sqlite) = self.sqlite {
+        if let Some(Transactions::Sqlite(sqlite)) = self.transactions {
             sqlite.close().await;
         }
+    }
+}
+
+impl Transactions {
+    /// The ledger in the store's own database. `url` is what the store was opened by.
+    pub(crate) async fn ledger(&self, url: &str) -> Result<Ledger, Failure> {
+        Ok(match self {
+            Self::Sqlite(_) => {
+                let file = url.strip_prefix("sqlite:").unwrap_or(url);
+                Ledger::File(File::in_store(Path::new(file))?)
+            }
+            Self::Postgres(store) => Ledger::Table(Table::open(store.clone()).await?),
+        })
     }
 }

@@ -107,7 +107,7 @@ impl fmt::Display for Verdict {
 /// How many rows each key has, of those that have any: only what was committed.
 fn rows_per_key(ledger: &Path) -> Result<HashMap<String, u64>, Failure> {
     let connection = Connection::open(ledger)?;
-    let mut statement = connection.prepare(include_str!("../sql/rows_per_key.sql"))?;
+    let mut statement = connection.prepare(include_str!("../sql/sqlite/rows_per_key.sql"))?;
     let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -1,7 +1,8 @@
-//! [`Database`]: what the rounds see of a store from outside, and [`Sqlite`].
+//! [`Database`]: what the rounds see of a store from outside, and the databases.
 
 use rusqlite::Connection;
 
+use crate::servers::Postgres;
 use crate::support::Files;
 
 /// The database of a service, as an onlooker sees it.
@@ -39,6 +40,42 @@ impl Database for Sqlite {
     fn onlooker(&self, ledger_is_in_store: bool) -> Box<dyn Onlooker> {
         let name = if ledger_is_in_store { "store.db" } else { "ledger.db" };
         Box::new(Connection::open(self.0.path(name)).unwrap())
+    }
+}
+
+impl Database for (Postgres, Files) {
+    fn files(&self) -> &Files {
+        &self.1
+    }
+
+    fn onlooker(&self, ledger_is_in_store: bool) -> Box<dyn Onlooker> {
+        if ledger_is_in_store {
+            let (client, runtime) = self.0.client();
+            Box::new(OnPostgres { client, runtime })
+        } else {
+            Box::new(Connection::open(self.1.path("ledger.db")).unwrap())
+        }
+    }
+}
+
+/// Looks at a Postgres server.
+struct OnPostgres {
+    client: tokio_postgres::Client,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Onlooker for OnPostgres {
+    fn sees_open_transaction(&mut self) -> bool {
+        // Whoever has written to the ledger keeps this lock until its transaction ends.
+        let locks =
+            "SELECT 1 FROM pg_locks WHERE relation = 'ledger'::regclass AND mode = 'RowExclusiveLock'";
+        !self.runtime.block_on(self.client.query(locks, &[])).unwrap().is_empty()
+    }
+
+    fn attempts(&mut self, key: &str) -> Vec<u32> {
+        let rows = "SELECT attempt FROM ledger WHERE key = $1 ORDER BY id";
+        let rows = self.runtime.block_on(self.client.query(rows, &[&key])).unwrap();
+        rows.iter().map(|row| u32::try_from(row.get::<_, i64>(0)).unwrap()).collect()
     }
 }
 

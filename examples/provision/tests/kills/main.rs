@@ -16,11 +16,28 @@ mod window;
 
 use crate::database::{Ledger, Sqlite};
 use crate::rounds::{Mode, run};
-use crate::servers::Redis;
+use crate::servers::{Postgres, Redis};
+use crate::support::Files;
 
 #[test]
 fn with_the_effect_in_the_transaction_every_key_has_one_row_on_sqlite() {
     run(&Sqlite::new(), Mode::Transactional);
+}
+
+#[test]
+fn with_the_effect_in_the_transaction_every_key_has_one_row_on_postgres() {
+    run(&on_postgres(), Mode::Transactional);
+}
+
+#[test]
+fn without_it_every_further_effect_has_a_higher_attempt_number_on_postgres() {
+    run(&on_postgres(), Mode::Plain);
+}
+
+fn on_postgres() -> (Postgres, Files) {
+    let postgres = Postgres::start();
+    let files = Files::beside(postgres.url());
+    (postgres, files)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The race, as it is run by hand.
 
-use crate::servers::Redis;
+use crate::servers::{Postgres, Redis};
 use crate::support::{Files, provision};
 
 fn race(arguments: &[&str]) {
@@ -61,4 +61,15 @@ fn each_key_runs_once_in_two_processes_on_one_file() {
 fn each_key_runs_once_in_two_processes_on_one_redis() {
     let redis = Redis::start();
     race_of_two_processes(&Files::beside(redis.url()));
+}
+
+#[test]
+fn each_key_runs_once_on_postgres() {
+    race(&["--store", &Postgres::start().url()]);
+}
+
+#[test]
+fn each_key_runs_once_in_two_processes_on_one_postgres() {
+    let postgres = Postgres::start();
+    race_of_two_processes(&Files::beside(postgres.url()));
 }

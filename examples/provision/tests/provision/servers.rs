@@ -1,6 +1,9 @@
 //! Servers for the stores that need one: a test's own, killed when it ends.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+#[path = "../../../../idem-postgres/tests/support/postgres.rs"]
+mod postgres;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +12,30 @@ use std::time::Duration;
 
 use conformance_tests::server::Process;
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+/// A Postgres server, as the tests of `idem-postgres` start it.
+pub(crate) struct Postgres {
+    server: postgres::Postgres,
+    runtime: Runtime,
+}
+
+impl Postgres {
+    pub(crate) fn start() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let server = runtime.block_on(postgres::Postgres::start());
+        Self { server, runtime }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// A connection, and what its questions are asked on.
+    pub(crate) fn client(&self) -> (tokio_postgres::Client, tokio::runtime::Handle) {
+        (self.runtime.block_on(self.server.client()), self.runtime.handle().clone())
+    }
+}
 
 /// A Redis on a Unix socket, which keeps nothing on disk.
 pub(crate) struct Redis {

@@ -1,14 +1,40 @@
 //! `--transactional`: the row of the ledger and the completion of the request are committed together.
 
+use crate::servers::Postgres;
 use crate::support::Files;
+
+/// Every test here is for each store that has transactions.
+macro_rules! tests {
+    ($($name:ident)*) => {
+        mod on_sqlite {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::Files::new());
+            })*
+        }
+
+        mod on_postgres {
+            $(#[test]
+            fn $name() {
+                let postgres = super::Postgres::start();
+                super::$name(&super::Files::beside(postgres.url()));
+            })*
+        }
+    };
+}
+
+tests! {
+    only_completed_runs_have_a_row_and_every_answer_is_replayed
+    a_body_that_is_refused_is_an_answer_without_a_row
+    a_crash_inside_of_the_transaction_leaves_no_row
+    of_two_processes_one_commits_and_the_other_one_answers_with_it
+}
 
 fn told(outcome: &str) -> String {
     format!(r#"{{"name": "orders", "simulate": {{"outcome": "{outcome}"}}}}"#)
 }
 
-#[test]
-fn only_completed_runs_have_a_row_and_every_answer_is_replayed() {
-    let files = Files::new();
+fn only_completed_runs_have_a_row_and_every_answer_is_replayed(files: &Files) {
     let service = files.serve(&["--simulate", "--transactional"]);
     let ask = |outcome: &str| service.create(Some(outcome), &told(outcome));
     for (outcome, status) in [("error", 500), ("panic", 500), ("conflict", 409)] {
@@ -24,18 +50,14 @@ fn only_completed_runs_have_a_row_and_every_answer_is_replayed() {
     assert_eq!(outcomes, ["ok", "reject"]);
 }
 
-#[test]
-fn a_body_that_is_refused_is_an_answer_without_a_row() {
-    let files = Files::new();
+fn a_body_that_is_refused_is_an_answer_without_a_row(files: &Files) {
     let service = files.serve(&["--simulate", "--transactional"]);
     let (first, replay) = (service.create(Some("a"), "{}"), service.create(Some("a"), "{}"));
     assert_eq!((first.status, first.is_replay, replay.is_replay), (400, false, true));
     assert_eq!((first.body, service.ledger().len()), (replay.body, 0));
 }
 
-#[test]
-fn a_crash_inside_of_the_transaction_leaves_no_row() {
-    let files = Files::new();
+fn a_crash_inside_of_the_transaction_leaves_no_row(files: &Files) {
     let mut crashing = files.serve(&["--simulate", "--transactional", "--lease", "1s"]);
     assert_eq!(crashing.create(Some("a"), &told("abort")).status, 0);
     assert!(!crashing.wait().success());
@@ -43,9 +65,7 @@ fn a_crash_inside_of_the_transaction_leaves_no_row() {
     assert_eq!(service.ledger().len(), 0);
 }
 
-#[test]
-fn of_two_processes_one_commits_and_the_other_one_answers_with_it() {
-    let files = Files::new();
+fn of_two_processes_one_commits_and_the_other_one_answers_with_it(files: &Files) {
     let settings = ["--simulate", "--transactional", "--in-flight", "wait=25s"];
     let (one, other) = (files.serve(&settings), files.serve(&settings));
     let asking = [one.creating("a", &told("ok")), other.creating("a", &told("ok"))];

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::servers::Redis;
+use crate::servers::{Postgres, Redis};
 use crate::support::{Files, Process};
 
 const LEASE: [&str; 3] = ["--simulate", "--lease", "1s"];
@@ -51,6 +51,23 @@ fn a_zombie_on_redis_changes_nothing_and_every_caller_gets_the_second_attempts_a
     let files = Files::beside(redis.url());
     let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
     assert_eq!(zombie_of(&owner, &other), [2, 1]);
+}
+
+#[test]
+fn a_zombie_on_postgres_changes_nothing_and_every_caller_gets_the_second_attempts_answer() {
+    let postgres = Postgres::start();
+    let files = Files::beside(postgres.url());
+    let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
+    assert_eq!(zombie_of(&owner, &other), [2, 1]);
+}
+
+#[test]
+fn a_zombie_on_postgres_has_no_effect_where_effects_are_transactional() {
+    let postgres = Postgres::start();
+    let files = Files::beside(postgres.url());
+    let settings = [&LEASE[..], &["--transactional"]].concat();
+    let (owner, other) = (files.serve(&settings), files.serve(&settings));
+    assert_eq!(zombie_of(&owner, &other), [2]);
 }
 
 #[test]

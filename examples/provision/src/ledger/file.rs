@@ -1,82 +1,35 @@
-//! The ledger: a row for each run of a handler, in a SQLite table that SQL can count.
+//! The ledger in a SQLite file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use idem_core::Attempt;
-use idem_http::IdempotencyKey;
 use rusqlite::{Connection, ErrorCode};
-use serde::Serialize;
 
+use super::{Entry, Row};
 use crate::Failure;
-use crate::request::{Kind, NewResource};
 
 /// How long a process waits for the others to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A ledger in a file of its own, which several processes may share.
+/// A ledger in a file, which several processes may share.
 #[derive(Clone)]
-pub(crate) struct Ledger {
+pub(crate) struct File {
     connection: Arc<Mutex<Connection>>,
 }
 
-/// What a run writes.
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) team: String,
-    pub(crate) name: String,
-    key: Option<String>,
-    pub(crate) attempt: u32,
-    pub(crate) fence: i64,
-    outcome: &'static str,
-}
-
-/// A row, as it is shown.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    id: i64,
-    kind: String,
-    team: String,
-    name: String,
-    key: Option<String>,
-    attempt: u32,
-    fence: i64,
-    outcome: String,
-    at: String,
-}
-
 impl Entry {
-    pub(crate) fn of(
-        kind: Kind,
-        team: &str,
-        new: &NewResource,
-        key: Option<&IdempotencyKey>,
-        attempt: &Attempt,
-    ) -> Self {
-        Self {
-            kind,
-            team: team.to_owned(),
-            name: new.name.clone(),
-            key: key.map(|key| key.as_str().to_owned()),
-            attempt: attempt.number,
-            // Fences are below 2^53.
-            fence: i64::try_from(attempt.fence.get()).unwrap_or(i64::MAX),
-            outcome: new.simulate().outcome.name(),
-        }
-    }
-
     /// Appends the row, in whatever transaction the connection is in, and gives its id.
     pub(crate) fn append(&self, connection: &Connection) -> rusqlite::Result<i64> {
         let row =
             (self.kind.name(), &self.team, &self.name, &self.key, self.attempt, self.fence, self.outcome);
-        connection.prepare_cached(include_str!("sql/append.sql"))?.execute(row)?;
+        connection.prepare_cached(include_str!("../sql/sqlite/append.sql"))?.execute(row)?;
         Ok(connection.last_insert_rowid())
     }
 }
 
-impl Ledger {
+impl File {
     /// Opens the ledger, and makes it if it is not there.
     pub(crate) fn open(file: &Path) -> Result<Self, Failure> {
         let connection = Connection::open(file)?;
@@ -101,7 +54,7 @@ impl Ledger {
     }
 
     fn in_file(connection: Connection) -> Result<Self, Failure> {
-        connection.execute_batch(include_str!("sql/create_ledger.sql"))?;
+        connection.execute_batch(include_str!("../sql/sqlite/create_ledger.sql"))?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -113,7 +66,7 @@ impl Ledger {
     /// All rows, in the order of their insertion.
     pub(crate) async fn rows(&self) -> Result<Vec<Row>, Failure> {
         self.with(|connection| {
-            let mut rows = connection.prepare_cached(include_str!("sql/rows.sql"))?;
+            let mut rows = connection.prepare_cached(include_str!("../sql/sqlite/rows.sql"))?;
             let rows = rows.query_map((), |row| {
                 Ok(Row {
                     id: row.get(0)?,
@@ -144,9 +97,4 @@ impl Ledger {
         });
         Ok(asked.await??)
     }
-}
-
-/// The file of a `sqlite:` URL.
-pub(crate) fn file_of(url: &str) -> Option<PathBuf> {
-    url.strip_prefix("sqlite:").map(PathBuf::from)
 }
