@@ -1,4 +1,23 @@
-//! The Postgres store of [idem](idem_core).
+//! The Postgres store of [idem](idem_core): a table in your own database, and completion in your own transaction.
+//!
+//! - **Exactly once, where the effect is in the same database.** [`ReservationExt::begin_transaction`] gives a
+//!   [`Transaction`] that cannot be committed without its completion; [`PostgresStore::complete_in`] writes a completion in
+//!   a transaction that you commit yourself. The module `sqlx` (feature `sqlx`) has the same over sqlx.
+//! - **Never in the way.** Replays and refusals are one `SELECT`, and no reservation, renewal or sweep waits for the lock of
+//!   a record.
+//! - **At home in your database.** Any schema and table, your pool or its own, pgbouncer in transaction mode; no
+//!   `search_path` or setting of a role changes what a statement does.
+//!
+//! [`PostgresStore::connect`] opens it; [`Options`] say where the table is and how the server is talked to. What each failure
+//! means, and what it leaves behind, stands in the crate's README.
+//!
+//! # Where things are
+//!
+//! `store` is the trait, and `sql/` has its statements, one file for each; `row` reads a record, `statement` and `names` put
+//! the table's name into SQL. `connection` sends a statement and knows when a connection is fit to be used again;
+//! `connect` makes the pool, `schema` the tables, and `keeper` cleans up. `transaction` is the guard, `lock` what it finds when
+//! it begins, `guards` the keys whose heartbeats pause; `complete_in` is for transactions of the caller's, and `sqlx` both over
+//! sqlx. `error` says what each failure means, with `sqlstate` for what the server says.
 
 mod binary;
 mod complete_in;
@@ -27,3 +46,13 @@ mod transaction;
 pub use options::{Options, Statements};
 pub use store::PostgresStore;
 pub use transaction::{ReservationExt, Transaction, TransactionError};
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// And those about transactions.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/transactional.md")]
+struct Transactions;
