@@ -183,18 +183,27 @@ impl InTransaction {
         committed.ok().map(|committed| committed.map_err(Failure::sent))
     }
 
-    /// Ends the transaction by a statement, and gives the connection back. False: it could not be, and is closed.
-    pub(crate) async fn end(&mut self, sql: &str, within: Duration) -> bool {
-        let Some(object) = self.object.take() else { return true };
+    /// Ends the transaction by a statement, and gives the connection back; if that failed, it is closed.
+    pub(crate) async fn end(&mut self, sql: &str, within: Duration) -> End {
+        let Some(object) = self.object.take() else { return End::Before };
         let ended = tokio::time::timeout(within, object.batch_execute(sql)).await;
         if matches!(ended, Ok(Ok(()))) {
-            drop(object);
-            return true;
+            return End::Said;
         }
         drop(Object::take(object));
-        // A connection that is closed has no transaction any more, if the server has noticed; one that hangs has.
-        matches!(ended, Ok(Err(_)))
+        End::Unsaid
     }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server said that it did.
+    Said,
+    /// The server said nothing of it, and may go on with it for as long as its last statement takes.
+    Unsaid,
+    /// It had been ended before.
+    Before,
 }
 
 impl Drop for InTransaction {

@@ -57,6 +57,8 @@ pub(crate) enum Cause {
         "the transaction sees the database as it was before this key was reserved; begin it after the reservation"
     )]
     OldSnapshot,
+    #[error("a statement or a COPY of the transaction's was begun and did not come to its end")]
+    StatementOpen,
     #[cfg(feature = "sqlx")]
     #[error("a savepoint of sqlx's was begun and not ended (`Connection::begin`)")]
     SavepointOpen,
@@ -86,7 +88,7 @@ impl Cause {
             #[cfg(feature = "sqlx")]
             Self::SavepointOpen => StoreErrorKind::Misconfigured,
             Self::LaterTables { .. } => StoreErrorKind::Incompatible,
-            Self::PoolExhausted | Self::ConnectTimeout => StoreErrorKind::Timeout,
+            Self::PoolExhausted | Self::ConnectTimeout | Self::StatementOpen => StoreErrorKind::Timeout,
             Self::PoolClosed | Self::Contended | Self::ConnectionLost => StoreErrorKind::Unavailable,
         }
     }

@@ -23,6 +23,7 @@ mod binary;
 mod complete_in;
 mod connect;
 mod connection;
+mod ending;
 mod error;
 mod guards;
 mod instant;

@@ -28,13 +28,14 @@ impl Locked {
             return Err(RowError::of_version(version));
         }
         Ok(match state {
+            // Also if its answer has expired: this owner's it was.
+            state::COMPLETED | state::NOT_KEPT => Err(TransactionError::AlreadyCompleted),
             _ if is_expired => Err(TransactionError::Lost),
             state::IN_FLIGHT | state::ABANDONED => {
                 // Whoever locks has a number.
                 let transaction = transaction.ok_or(RowError::Malformed("transaction"))?;
                 Ok(Self { transaction, backend })
             }
-            state::COMPLETED | state::NOT_KEPT => Err(TransactionError::AlreadyCompleted),
             state::RELEASED => Err(TransactionError::Lost),
             _ => return Err(RowError::Malformed("state")),
         })

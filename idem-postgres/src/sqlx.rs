@@ -37,6 +37,10 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::ending::{
+    COMMIT_TIMEOUT, LOCK_TIMEOUT, ROLLBACK_TIMEOUT, give_back, longest_idle, resolve, settle, terminate,
+    unknown,
+};
 use crate::error::Cause;
 use crate::guards::Guard;
 use crate::lock::{self, LockRow, Locked, UncompletedRow};
@@ -44,9 +48,7 @@ use crate::patience::Patience;
 use crate::row::RowError;
 use crate::sqlstate::ServerError;
 use crate::store::{Inner, WrittenCompletion, check_answer};
-use crate::transaction::{
-    COMMIT_TIMEOUT, LOCK_TIMEOUT, ROLLBACK_TIMEOUT, give_back, idle_timeout, resolve, terminate, unknown,
-};
+use crate::transaction::idle_timeout;
 use crate::{PostgresStore, TransactionError};
 
 /// What sqlx adds to a [`Reservation`].
@@ -271,24 +273,21 @@ async fn begin(
 impl Open {
     async fn complete(self, answer: Answer) -> Result<(), TransactionError> {
         let Self { mut transaction, locked, reservation, store, guard } = self;
-        let result = match write(&store, &mut transaction, locked, &reservation, &answer).await {
-            Ok(()) => commit(&store, transaction, &reservation).await,
-            Err(error) => {
-                roll_back(&store, transaction, locked).await;
-                Err(error)
-            }
+        let writing = write(&store, &mut transaction, locked, &reservation, &answer);
+        let written = timeout(longest_idle(&store), writing).await;
+        let written = written.unwrap_or_else(|_| Err(Cause::StatementOpen.of(Operation::Complete).into()));
+        let (result, is_same_server) = match written {
+            Ok(()) => (commit(&store, transaction, locked, &reservation).await, false),
+            Err(error) => (Err(error), roll_back(&store, transaction, locked).await),
         };
         drop(guard);
-        match &result {
-            Ok(()) => reservation.committed(&answer),
-            // For certain nothing has happened.
-            Err(TransactionError::Store(error)) if error.effect == Effect::NotApplied => {
-                give_back(reservation);
+        match result {
+            Ok(()) => {
+                reservation.committed(&answer);
+                Ok(())
             }
-            // Dropped, it is abandoned, which changes nothing if it was completed.
-            Err(_) => drop(reservation),
+            Err(error) => Err(settle(&store, locked, is_same_server, reservation, error).await),
         }
-        result
     }
 }
 
@@ -322,6 +321,7 @@ async fn write(
 async fn commit(
     store: &Inner,
     transaction: sqlx::Transaction<'static, Postgres>,
+    locked: Locked,
     reservation: &Reservation,
 ) -> Result<(), TransactionError> {
     let error = match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
@@ -331,16 +331,17 @@ async fn commit(
     };
     match error.effect {
         Effect::NotApplied => Err(error.into()),
-        Effect::Unknown => resolve(store, reservation, error).await,
+        Effect::Unknown => resolve(store, reservation, locked, error).await,
     }
 }
 
 /// Rolls back. A statement that its caller did not wait for may still be running and hold the record's lock, and of
 /// savepoints that were forgotten sqlx rolls back the last alone: if the transaction is still open, its session is ended,
-/// and sqlx finds its connection broken.
-async fn roll_back(store: &Inner, transaction: sqlx::Transaction<'static, Postgres>, locked: Locked) {
-    let _ = timeout(ROLLBACK_TIMEOUT, transaction.rollback()).await;
+/// and sqlx finds its connection broken. Whether the session went on to the end.
+async fn roll_back(store: &Inner, transaction: sqlx::Transaction<'static, Postgres>, locked: Locked) -> bool {
+    let rolled_back = timeout(ROLLBACK_TIMEOUT, transaction.rollback()).await;
     terminate(store, locked).await;
+    matches!(rolled_back, Ok(Ok(())))
 }
 
 /// It counts the transactions on a connection, the savepoints too. Its trait has no name outside of sqlx's core.

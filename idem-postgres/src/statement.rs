@@ -45,6 +45,7 @@ statements! {
     uncompleted [BYTEA, BYTEA, CHAR, INT2, INT8, BYTEA],
     lock [BYTEA, BYTEA],
     transaction [],
+    fate [INT8],
     terminate [INT4, INT8],
     sweep [INT8],
     due [],

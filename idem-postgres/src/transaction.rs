@@ -4,37 +4,28 @@
 //! [`complete`](Transaction::complete), [`rollback`](Transaction::rollback) and its drop. (SQL of the user's can; that is
 //! detected, and said.)
 //! INV-2: a connection in whose transaction something is not known to be over never goes back into the pool.
-//! INV-3: nothing is said of a commit but what the server said, or what the record says once its lock is free: then the
-//! transaction that held it is over, in one way or the other.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use idem_core::{Answer, Completion, Effect, Operation, Reservation, StoreError, StoreErrorKind};
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{Client, IsolationLevel, Row};
+use tokio::time::timeout;
+use tokio_postgres::{Client, IsolationLevel};
 
 use crate::PostgresStore;
 use crate::binary::Binary;
 use crate::connection::{InTransaction, Parameter};
+use crate::ending::{
+    COMMIT_TIMEOUT, LOCK_TIMEOUT, ROLLBACK_TIMEOUT, give_back, locked, longest_idle, resolve, roll_back,
+    settle, unknown,
+};
 use crate::error::{Cause, Failure};
 use crate::guards::Guard;
-use crate::lock::{LockRow, Locked};
-use crate::row::RowError;
+use crate::lock::Locked;
 use crate::store::{Inner, WrittenCompletion, check_answer};
-
-/// How long the server may take to roll back, before the connection is given up.
-pub(crate) const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to wait for the lock of an own record: others hold it for a statement.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may take to answer a COMMIT, before its record is asked what became of it.
-pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two attempts to learn what became of a commit.
-const RESOLVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What Postgres adds to a [`Reservation`].
 pub trait ReservationExt: Sized + sealed::Sealed {
@@ -281,8 +272,7 @@ async fn begin(
 
 /// The setting ends with the transaction.
 pub(crate) fn idle_timeout(store: &Inner) -> String {
-    let millis = store.options.idle_in_transaction_timeout.as_millis().clamp(1, 2_147_483_647);
-    format!("SET LOCAL idle_in_transaction_session_timeout = {millis}")
+    format!("SET LOCAL idle_in_transaction_session_timeout = {}", longest_idle(store).as_millis())
 }
 
 fn sql_of(level: IsolationLevel) -> &'static str {
@@ -303,22 +293,32 @@ impl Open {
                 Ok(())
             }
             Err(error) => {
-                roll_back(&self.store, self.connection, self.locked).await;
+                let is_same_server = roll_back(&self.store, self.connection, self.locked).await;
                 drop(self.guard);
-                match &error {
-                    // For certain nothing has happened.
-                    TransactionError::Store(error) if error.effect == Effect::NotApplied => {
-                        give_back(self.reservation);
-                    }
-                    // Dropped, it is abandoned, which changes nothing if it was completed.
-                    _ => drop(self.reservation),
-                }
-                Err(error)
+                Err(settle(&self.store, self.locked, is_same_server, self.reservation, error).await)
             }
         }
     }
 
+    /// The completion is the last statement of the transaction, and waits for all that were sent before it.
     async fn write_and_commit(&mut self, answer: &Answer) -> Result<(), TransactionError> {
+        let within = longest_idle(&self.store);
+        match timeout(within, self.write(answer)).await {
+            Ok(written) => written?,
+            Err(_elapsed) => return Err(Cause::StatementOpen.of(Operation::Complete).into()),
+        }
+        let error = match self.connection.commit(COMMIT_TIMEOUT).await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(failure)) => failure.of(Operation::Complete),
+            None => unknown(StoreErrorKind::Timeout),
+        };
+        match error.effect {
+            Effect::NotApplied => Err(error.into()),
+            Effect::Unknown => resolve(&self.store, &self.reservation, self.locked, error).await,
+        }
+    }
+
+    async fn write(&mut self, answer: &Answer) -> Result<(), TransactionError> {
         let completion = Completion::new(answer.clone(), self.reservation.retention());
         check_answer(answer, self.store.options.max_answer_bytes)?;
         let failed = |failure: Failure| TransactionError::Store(failure.in_transaction());
@@ -334,82 +334,6 @@ impl Open {
             let is_ours = transaction == Some(self.locked.transaction);
             return Err(if is_ours { TransactionError::Lost } else { TransactionError::Ended });
         }
-        let error = match self.connection.commit(COMMIT_TIMEOUT).await {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(failure)) => failure.of(Operation::Complete),
-            None => unknown(StoreErrorKind::Timeout),
-        };
-        match error.effect {
-            Effect::NotApplied => Err(error.into()),
-            Effect::Unknown => resolve(&self.store, &self.reservation, error).await,
-        }
+        Ok(())
     }
-}
-
-/// What became of a commit that was not answered (INV-3).
-pub(crate) async fn resolve(
-    store: &Inner,
-    reservation: &Reservation,
-    mut error: StoreError,
-) -> Result<(), TransactionError> {
-    let until = Instant::now() + store.options.idle_in_transaction_timeout + LOCK_TIMEOUT;
-    let digest = Binary::digest(reservation.key());
-    let token = Binary(*reservation.owner().as_bytes());
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        let asking = async {
-            let mut held = store.connection().await?;
-            // A transaction of its own, so that the lock is let go with it.
-            let rows = held.query(&store.sql.lock, &[&digest, &token]).await?;
-            locked(&rows).map_err(Failure::Row)
-        };
-        match timeout(left, asking).await {
-            Ok(Ok(Err(TransactionError::AlreadyCompleted))) => return Ok(()),
-            Ok(Ok(Ok(_))) => {
-                error.effect = Effect::NotApplied;
-                break;
-            }
-            Ok(Ok(Err(other))) => return Err(other),
-            Ok(Err(Failure::Row(_))) | Err(_) => break,
-            // It is being restarted, say.
-            Ok(Err(_)) => sleep(RESOLVE_PAUSE).await,
-        }
-    }
-    Err(error.into())
-}
-
-fn locked(rows: &[Row]) -> Result<Result<Locked, TransactionError>, RowError> {
-    let columns = |row: &Row| -> Result<LockRow, tokio_postgres::Error> {
-        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
-    };
-    let row = rows.first().map(columns).transpose().map_err(|_| RowError::Malformed("record"))?;
-    Locked::found(row)
-}
-
-/// Rolls back, or gives the connection up (INV-2). A statement that its caller did not wait for may still be running and
-/// hold the record's lock: its session is ended then.
-async fn roll_back(store: &Inner, mut connection: InTransaction, locked: Locked) {
-    if connection.end("ROLLBACK", ROLLBACK_TIMEOUT).await {
-        return;
-    }
-    drop(connection);
-    terminate(store, locked).await;
-}
-
-/// Ends the session of a transaction that cannot be ended any more.
-pub(crate) async fn terminate(store: &Inner, locked: Locked) {
-    let parameters: [Parameter<'_>; 2] = [&locked.backend, &locked.transaction];
-    // If this fails, too, the server notices by itself, at the latest when that statement ends.
-    if let Ok(mut held) = store.connection().await {
-        let _ = timeout(ROLLBACK_TIMEOUT, held.query(&store.sql.terminate, &parameters)).await;
-    }
-}
-
-/// Releases the key in the background: for certain nothing has happened.
-pub(crate) fn give_back(reservation: Reservation) {
-    // Decided by the call; unpolled, it goes on in the background.
-    drop(reservation.release());
-}
-
-pub(crate) fn unknown(kind: StoreErrorKind) -> StoreError {
-    StoreError::new(kind, Effect::Unknown, Operation::Complete)
 }

@@ -1,7 +1,9 @@
 //! Commits whose replies, or which themselves, get lost on their way.
 
+use std::time::Duration;
+
 use conformance_tests::server::Proxy;
-use idem_core::{Admission, Effect, Response};
+use idem_core::{Admission, Effect, Engine, Response};
 use idem_postgres::{Options, ReservationExt, TransactionError};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -97,4 +99,46 @@ async fn until_one(admin: &Client, count: &str) {
     while admin.query_one(count, &[]).await.unwrap().get::<_, i64>(0) != 1 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_found_also_when_its_answer_has_expired_meanwhile() {
+    let (proxy, shop) = shop(Options::new()).await;
+    let engine = Engine::builder(shop.store.clone()).retention(Duration::from_micros(1)).build().unwrap();
+    let Admission::Granted(reservation) = engine.reserve(&key(), &payload()).await.unwrap() else { panic!() };
+    let transaction = reservation.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    proxy.cut_when_request_contains(b"COMMIT");
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert!(proxy.has_sprung());
+    assert_eq!(shop.payments().await, 1);
+}
+
+#[tokio::test]
+async fn a_commit_whose_record_is_gone_is_not_said_to_be_lost() {
+    let (proxy, shop) = shop(Options::new()).await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    // Nobody can ask until the record was removed, as an operator may do.
+    proxy.cut_when_request_contains(b"COMMIT");
+    proxy.refuse(true);
+    let completing = tokio::spawn(transaction.complete(Response::bytes("paid")));
+    while shop.payments().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    shop.server.client().await.batch_execute("DELETE FROM idem_record").await.unwrap();
+    proxy.refuse(false);
+    let completed = completing.await.unwrap();
+    let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
+    assert_eq!(error.effect, Effect::Unknown);
+}
+
+#[tokio::test]
+async fn the_longest_patience_is_no_hindrance_to_a_lost_reply() {
+    let (proxy, shop) = shop(Options::new().idle_in_transaction_timeout(Duration::MAX)).await;
+    let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
+    pay(&transaction).await;
+    proxy.cut_when_request_contains(b"COMMIT");
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    assert_eq!(shop.payments().await, 1);
 }

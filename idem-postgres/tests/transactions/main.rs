@@ -6,6 +6,7 @@ mod complete_in;
 mod endings;
 mod guard;
 mod lost_replies;
+mod misuse;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "each test binary uses its part of this")]
 mod postgres;
