@@ -23,6 +23,7 @@ impl PostgresStore {
     /// - `Completed`: written by *this* transaction. Commit it, and then tell the reservation
     ///   ([`Reservation::committed`](idem_core::Reservation::committed)). If the commit fails, or nobody can say whether it
     ///   did, drop the reservation, or reserve again with its token: `Stale` says that it was committed.
+    /// - In a savepoint it is undone with that: let the effect be in the same one, or this in the outermost transaction.
     /// - `AlreadyCompleted`, `ResponseConflict`, `Lost`: nothing was written. *Roll back*: the effect is another's to have.
     /// - From here until its end the transaction has the record locked. At `READ COMMITTED`, wait with this for the end,
     ///   and the lease is renewed until then. At `REPEATABLE READ` and `SERIALIZABLE` begin the transaction after the

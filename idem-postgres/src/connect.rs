@@ -1,6 +1,6 @@
 //! How a store is opened: by a URL, or over a pool of the user's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
@@ -21,11 +21,13 @@ use crate::{Options, PostgresStore, keeper, schema};
 const SILENT_LINK: Duration = Duration::from_secs(30);
 
 impl PostgresStore {
-    /// Connects with the default [`Options`], to a URL as libpq takes it: `postgres://user:password@host/database`,
-    /// several hosts, `target_session_attrs=read-write` and `sslmode` too.
+    /// Connects with the default [`Options`], to a URL of libpq's kind: `postgres://user:password@host/database`, with
+    /// several hosts, `target_session_attrs=read-write` and what else [`tokio_postgres::Config`] knows.
     ///
-    /// With `sslmode=require` the connection is encrypted and the server's certificate verified against the system's
-    /// roots, which needs the feature `rustls`; without it, TLS is not used.
+    /// With `sslmode=require`, `verify-ca` or `verify-full` the connection is encrypted and the server's certificate
+    /// verified against the system's roots, its name too: all three are libpq's `verify-full`. It needs the feature
+    /// `rustls`. Without one of them, `prefer` included, TLS is not used. `sslrootcert` and the like are not known: other
+    /// roots and client certificates are [`connect_tls`](Self::connect_tls)'s.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Self::connect_with(url, Options::new()).await
     }
@@ -59,12 +61,20 @@ impl PostgresStore {
 
     /// A store over a pool of the caller's. `pool_size` and `connect_timeout` are the pool's own then.
     ///
-    /// Its connections are used as they are: no setting of a session is changed.
+    /// Its connections are used as they are: no setting of a session is changed. So they have to come back to it as they
+    /// were, above all not in an open transaction: what the store writes in that is undone with it, and nobody is told.
     pub async fn from_pool(pool: Pool, options: Options) -> Result<Self, StoreError> {
         let names =
             Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
         let sql = SqlTexts::new(&names);
-        let inner = Arc::new(Inner { pool, options, names, sql, guards: Guards::default() });
+        let inner = Arc::new(Inner {
+            pool,
+            options,
+            names,
+            sql,
+            guards: Guards::default(),
+            notices_clients: OnceLock::new(),
+        });
         schema::prepare(&inner).await?;
         keeper::start(&inner);
         Ok(Self { inner })
@@ -94,8 +104,18 @@ impl PostgresStore {
 
 fn parsed(url: &str) -> Result<Config, StoreError> {
     let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let config = url.parse::<Config>().ok().filter(|_| is_url);
+    let config = without_verify(url).parse::<Config>().ok().filter(|_| is_url);
     config.ok_or_else(|| Cause::NotAPostgresUrl.of(Operation::Connect))
+}
+
+/// libpq has two modes beyond `require`, which say how much of a certificate is verified. Here it is always all of it.
+fn without_verify(url: &str) -> String {
+    let Some((address, settings)) = url.split_once('?') else { return url.to_owned() };
+    let settings = settings.split('&').map(|setting| match setting {
+        "sslmode=verify-ca" | "sslmode=verify-full" => "sslmode=require",
+        other => other,
+    });
+    format!("{address}?{}", settings.collect::<Vec<_>>().join("&"))
 }
 
 async fn connect<T>(mut config: Config, options: Options, tls: T) -> Result<PostgresStore, StoreError>

@@ -118,7 +118,13 @@ async fn taken(pool: &Pool, within: Duration) -> Result<Object, Failure> {
     // Not by the pool's own timeouts: a pool of the user's may have been made without a runtime for them.
     match tokio::time::timeout(within, pool.get()).await {
         Ok(object) => object.map_err(Failure::Pool),
-        Err(_elapsed) => Err(Failure::Pool(PoolError::Timeout(TimeoutType::Wait))),
+        Err(_elapsed) => {
+            let status = pool.status();
+            // Those that are being made are not counted.
+            let is_exhausted = status.size >= status.max_size;
+            let waited_for = if is_exhausted { TimeoutType::Wait } else { TimeoutType::Create };
+            Err(Failure::Pool(PoolError::Timeout(waited_for)))
+        }
     }
 }
 

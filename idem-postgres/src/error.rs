@@ -10,6 +10,9 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use crate::row::RowError;
 use crate::sqlstate::ServerError;
 
+/// A connection that says so is an old primary's, and the next one may be the new one's.
+const READ_ONLY: SqlState = SqlState::READ_ONLY_SQL_TRANSACTION;
+
 /// Why the store refused, or failed, apart from Postgres.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Cause {
@@ -135,7 +138,7 @@ impl Failure {
     /// be rolled back.
     pub(crate) fn in_transaction(self) -> StoreError {
         // In a store's own statement a failover may be under way; here it is what the caller has asked for.
-        let is_read_only = self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
+        let is_read_only = self.code() == Some(&READ_ONLY);
         let mut error = self.of(Operation::Complete);
         error.effect = Effect::NotApplied;
         if is_read_only {
@@ -162,7 +165,9 @@ impl Failure {
     /// Whether nothing more can be expected of the connection that it happened on.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
-            Self::Unsent(error) | Self::Sent(Some(error)) => error.as_db_error().is_none_or(is_fatal),
+            Self::Unsent(error) | Self::Sent(Some(error)) => {
+                error.as_db_error().is_none_or(|said| is_fatal(said) || *said.code() == READ_ONLY)
+            }
             Self::Sent(None) => true,
             Self::Pool(_) | Self::Row(_) | Self::Store(_) => false,
         }

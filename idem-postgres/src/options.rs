@@ -41,7 +41,7 @@ pub struct Options {
     pub pool_timeout: Duration,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
-    /// The longest answer that is kept.
+    /// The longest answer that is kept; whatever this is, not more than 10^9 bytes, which Postgres can give back.
     pub max_answer_bytes: usize,
     /// How often expired records are removed in the background.
     pub upkeep_interval: Duration,

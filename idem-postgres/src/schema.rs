@@ -13,6 +13,8 @@ use crate::store::Inner;
 const VERSION: i32 = 1;
 /// `date_trunc` in a time zone, and common table expressions that are not taken apart.
 const OLDEST_SERVER: i32 = 120_000;
+/// `client_connection_check_interval`.
+const NOTICES_CLIENTS: i32 = 140_000;
 
 /// The statements that make the tables. They can be run again: what is there stays.
 pub(crate) fn sql(names: &Names) -> String {
@@ -66,8 +68,18 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
         Version::NoTables => return refused(Cause::NoTables),
         Version::Is(_) | Version::Unknown => return refused(Cause::NoVersion),
     }
+    let notices_clients = server.version >= NOTICES_CLIENTS && notices_clients(inner, &mut held).await?;
+    let _ = inner.notices_clients.set(notices_clients);
     warn(&server, &inner.names);
     Ok(())
+}
+
+/// Whether the server's operating system tells it that a client is gone.
+async fn notices_clients(inner: &Inner, held: &mut Held) -> Result<bool, Failure> {
+    match held.query_opt(&inner.sql.notice, &[]).await {
+        Err(failure) if failure.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Ok(false),
+        asked => asked.map(|_| true),
+    }
 }
 
 #[derive(PartialEq)]

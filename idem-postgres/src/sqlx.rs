@@ -48,7 +48,7 @@ use crate::patience::Patience;
 use crate::row::RowError;
 use crate::sqlstate::ServerError;
 use crate::store::{Inner, WrittenCompletion, check_answer};
-use crate::transaction::idle_timeout;
+use crate::transaction::limits;
 use crate::{PostgresStore, TransactionError};
 
 /// What sqlx adds to a [`Reservation`].
@@ -147,7 +147,7 @@ impl Transaction {
         }
     }
 
-    /// Rolls back, and gives the reservation back: to be released, or to begin anew.
+    /// Rolls back, and gives the reservation back: as [`crate::Transaction::rollback`](crate::Transaction::rollback).
     pub async fn rollback(mut self) -> Reservation {
         // It is there until one of the two ends takes it, and each of them takes the transaction itself.
         let Some(open) = self.open.take() else { unreachable!("a transaction ends once") };
@@ -250,7 +250,7 @@ async fn begin(
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     let mut transaction = pool.begin_with(begin).await.map_err(not_applied)?;
     let locking = async {
-        transaction.execute(sqlx::raw_sql(AssertSqlSafe(idle_timeout(store)))).await?;
+        transaction.execute(sqlx::raw_sql(AssertSqlSafe(limits(store)))).await?;
         let lock = statement(&store.sql.lock.sql)
             .bind(reservation.key().digest().as_bytes().to_vec())
             .bind(reservation.owner().as_bytes().to_vec());

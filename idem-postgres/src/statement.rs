@@ -46,6 +46,7 @@ statements! {
     lock [BYTEA, BYTEA],
     transaction [],
     fate [INT8],
+    notice [],
     terminate [INT4, INT8],
     sweep [INT8],
     due [],

@@ -14,7 +14,7 @@
 //! the snapshot.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +40,8 @@ use crate::statement::{SqlTexts, Statement};
 /// What a challenger is told of a lease that is over while its record stays locked: nobody knows how long the owner's
 /// transaction takes. At most the lease itself.
 const LOCKED_LEASE_LEFT: Duration = Duration::from_secs(1);
+/// A row has to fit into 1 GiB wherever the server has it in its hands, the rest of it as well.
+const LONGEST_ANSWER: usize = 1_000_000_000;
 /// Records that one statement of a sweep removes: few, so that it holds their locks shortly.
 pub(crate) const SWEEP_BATCH: usize = 1000;
 
@@ -69,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) sql: SqlTexts,
     /// The keys that are held by open transactions of this process.
     pub(crate) guards: Guards,
+    /// Whether the server can notice, in the midst of a statement, that its client is gone. Known once it is open.
+    pub(crate) notices_clients: OnceLock<bool>,
 }
 
 impl Inner {
@@ -463,6 +467,7 @@ fn granted(row: &Row) -> Result<ReserveOutcome, RowError> {
 
 /// Refuses an answer that is too long to be kept.
 pub(crate) fn check_answer(answer: &Answer, max_answer_bytes: usize) -> Result<(), StoreError> {
+    let max_answer_bytes = max_answer_bytes.min(LONGEST_ANSWER);
     if answer.len() > max_answer_bytes {
         let bytes = answer.len();
         return Err(Cause::AnswerTooLarge { bytes, max_answer_bytes }.of(Operation::Complete));

@@ -35,7 +35,8 @@ pub trait ReservationExt: Sized + sealed::Sealed {
     /// The record is locked from here on, so that nobody takes the key over, even past its lease, and its heartbeat
     /// pauses. If the process vanishes, or does nothing for
     /// [`idle_in_transaction_timeout`](crate::Options::idle_in_transaction_timeout), the server rolls back and the key is
-    /// free once its lease is over.
+    /// free once its lease is over. A server that cannot look for its client while it runs a statement (before
+    /// Postgres 14, or on Windows) notices when that statement ends.
     ///
     /// Fails as [`Lost`](TransactionError::Lost) or [`AlreadyCompleted`](TransactionError::AlreadyCompleted) if the key is
     /// not (any more) the reservation's to complete. If the store failed, nothing has happened, and the key is released.
@@ -114,8 +115,9 @@ pub enum TransactionError {
          completion; end it by `complete` and `rollback` alone"
     )]
     Ended,
-    /// The store failed. If the error's [`effect`](StoreError::effect) is `NotApplied`, everything was rolled back and the
-    /// key is released; if it is `Unknown`, nobody could learn whether it was committed.
+    /// The store failed. If the error's [`effect`](StoreError::effect) is `NotApplied`, it was not committed, and the key is
+    /// free: released if the server says that everything was rolled back, and abandoned if it cannot be asked. If it is
+    /// `Unknown`, nobody could learn whether it was committed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -126,8 +128,10 @@ pub enum TransactionError {
 /// - [`complete`](Self::complete) is the only way to commit it.
 /// - Dropped, it is rolled back, and its key abandoned, as a [`Reservation`] is; [`rollback`](Self::rollback) gives that
 ///   back instead.
-/// - `COMMIT` or `ROLLBACK` as SQL text cannot be kept from it. `complete` notices
+/// - `COMMIT`, `ROLLBACK` or `PREPARE TRANSACTION` as SQL text cannot be kept from it. `complete` notices
 ///   ([`Ended`](TransactionError::Ended)) and abandons the key. Savepoints are fine.
+/// - Its connection goes back into the store's pool: settings are made with `SET LOCAL`, since what `SET` or `SET ROLE`
+///   leave behind would be the store's from then on.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
     /// Taken by the end of it.
@@ -191,7 +195,8 @@ impl Transaction {
         }
     }
 
-    /// Rolls back, and gives the reservation back: to be released, or to begin anew.
+    /// Rolls back, and gives the reservation back: to be released, or to begin anew. What a `COMMIT` of the caller's own
+    /// SQL has committed stays, and is not looked for.
     pub async fn rollback(mut self) -> Reservation {
         // It is there until one of the two ends takes it, and each of them takes the transaction itself.
         let Some(open) = self.open.take() else { unreachable!("a transaction ends once") };
@@ -251,7 +256,7 @@ async fn begin(
         InTransaction::take(&store.pool, store.options.statements, store.options.pool_timeout)
             .await
             .map_err(failed)?;
-    let begin = format!("BEGIN ISOLATION LEVEL {}; {}", sql_of(level), idle_timeout(store));
+    let begin = format!("BEGIN ISOLATION LEVEL {}; {}", sql_of(level), limits(store));
     let (digest, owner) = (Binary::digest(reservation.key()), Binary(*reservation.owner().as_bytes()));
     let parameters: [Parameter<'_>; 2] = [&digest, &owner];
     // A standby refuses that level.
@@ -270,9 +275,14 @@ async fn begin(
     }
 }
 
-/// The setting ends with the transaction.
-pub(crate) fn idle_timeout(store: &Inner) -> String {
-    format!("SET LOCAL idle_in_transaction_session_timeout = {}", longest_idle(store).as_millis())
+/// What frees the key of a client that has vanished, between two statements and within one. These settings end with the
+/// transaction.
+pub(crate) fn limits(store: &Inner) -> String {
+    let idle = format!("SET LOCAL idle_in_transaction_session_timeout = {}", longest_idle(store).as_millis());
+    match store.notices_clients.get() {
+        Some(true) => format!("{idle}; SET LOCAL client_connection_check_interval = 1000"),
+        _ => idle,
+    }
 }
 
 fn sql_of(level: IsolationLevel) -> &'static str {

@@ -194,10 +194,13 @@ impl std::io::Write for Said {
 #[tokio::test]
 async fn a_url_that_asks_for_tls_gets_it_or_nothing() {
     let server = Postgres::start().await;
-    let error = refused(&format!("{}?sslmode=require", server.url()), Options::new()).await;
-    assert_eq!(error.effect, Effect::NotApplied);
-    let says = if cfg!(feature = "rustls") { "TLS" } else { "feature `rustls`" };
-    assert!(words(&error).contains(says), "{}", words(&error));
+    // What is verified is always all of it.
+    for mode in ["require", "verify-ca", "verify-full", "verify-full&connect_timeout=3"] {
+        let error = refused(&format!("{}?sslmode={mode}", server.url()), Options::new()).await;
+        assert_eq!(error.effect, Effect::NotApplied);
+        let says = if cfg!(feature = "rustls") { "TLS" } else { "feature `rustls`" };
+        assert!(words(&error).contains(says), "{}", words(&error));
+    }
 }
 
 #[cfg(feature = "rustls")]
@@ -220,7 +223,7 @@ async fn over_tls_the_servers_certificate_is_verified() {
     let made = openssl.arg(&certificate).arg("-keyout").arg(&private).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let server = Postgres::start_with_tls(&certificate, &private).await;
-    let url = format!("{}?sslmode=require", server.url());
+    let url = format!("{}?sslmode=verify-full", server.url());
 
     // The system knows nothing of this certificate.
     let error = refused(&url, Options::new()).await;

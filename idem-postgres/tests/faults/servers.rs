@@ -155,3 +155,47 @@ async fn a_server_with_too_many_connections_is_unavailable_and_says_what_to_do()
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
     assert!(words(&error).contains("53300") && words(&error).contains("pooler"), "{}", words(&error));
 }
+
+#[tokio::test]
+async fn a_connection_that_turns_out_to_take_no_writes_is_not_used_again() {
+    let shop = Shop::on(Postgres::start().await, Options::new().pool_size(1)).await;
+    let client = shop.server.client().await;
+    client.batch_execute("ALTER ROLE idem SET default_transaction_read_only = on").await.unwrap();
+    drop(deadpool_postgres::Object::take(shop.store.pool().get().await.unwrap()));
+    let error = shop.store.reserve(&key(), request(OwnerToken::random())).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+    // As after a failover: what is connected to now takes writes.
+    client.batch_execute("SET transaction_read_only = off; ALTER ROLE idem RESET ALL").await.unwrap();
+    let told = shop.store.reserve(&key(), request(OwnerToken::random())).await.unwrap();
+    assert!(matches!(told, ReserveOutcome::Reserved { attempt: 1, .. }));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_not_taken_for_an_exhausted_pool() {
+    let (proxy, shop) = proxied(Options::new().connect_timeout(Duration::from_millis(300))).await;
+    proxy.cut();
+    proxy.hold_requests(true);
+    for pool_timeout in [Duration::from_millis(300), Duration::from_millis(100), Duration::from_secs(5)] {
+        let options = Options::new().connect_timeout(Duration::from_millis(300)).pool_timeout(pool_timeout);
+        let url = format!("postgres://idem@{}/postgres", proxy.address());
+        let error = PostgresStore::connect_with(&url, options).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
+        assert!(words(&error).contains("could not be made in time"), "{}", words(&error));
+    }
+    drop(shop);
+}
+
+#[tokio::test]
+async fn of_several_hosts_the_one_that_takes_writes_is_found() {
+    let primary = Postgres::start_with(&["wal_level=replica", "max_wal_senders=3"]).await;
+    drop(PostgresStore::connect(&primary.url()).await.unwrap());
+    let standby = primary.standby().await;
+    primary.run().await;
+    let url = format!(
+        "postgres://idem@{},{}/postgres?target_session_attrs=read-write",
+        standby.address(),
+        primary.address()
+    );
+    let store = PostgresStore::connect(&url).await.unwrap();
+    assert!(matches!(insist(&store, OwnerToken::random()).await, ReserveOutcome::Reserved { .. }));
+}

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use idem_core::{
-    Effect, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
+    Completion, Effect, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreError,
+    StoreErrorKind,
 };
 use idem_postgres::{Options, PostgresStore};
 
@@ -127,4 +128,39 @@ async fn whether_something_is_due_is_found_without_looking_at_every_record() {
         let plan = plan.join("\n");
         assert!(plan.contains("idem_record_sweep") && !plan.contains("Removed by Filter"), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn sweeps_at_the_same_time_remember_the_greatest_fence_of_them_all() {
+    let shop = Shop::open().await;
+    let client = shop.server.client().await;
+    let many = "INSERT INTO idem_record (key, scope, name, version, state, owner, fence, attempt, fingerprint, expires_at, sweep_after)
+        SELECT decode(md5(n::text), 'hex'), 's', 'n', 1, 'r', '', n, 1, '', now(), now() - n * interval '1 ms'
+        FROM generate_series(1, 2000) AS n";
+    client.batch_execute(many).await.unwrap();
+    let mut sweeps = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = shop.store.clone();
+        sweeps.spawn(async move {
+            let mut removed = 0;
+            for _ in 0..200 {
+                removed += store.sweep(7).await.unwrap();
+            }
+            removed
+        });
+    }
+    let removed: usize = sweeps.join_all().await.into_iter().sum();
+    assert_eq!(removed + shop.store.sweep(usize::MAX).await.unwrap(), 2000);
+    let fence = client.query_one("SELECT removed_fence FROM idem_record_meta", &[]).await.unwrap();
+    assert_eq!(fence.get::<_, i64>(0), 2000);
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_the_server_can_give_back_is_too_large_whatever_was_asked_for() {
+    let shop = Shop::on(Postgres::start().await, Options::new().max_answer_bytes(usize::MAX)).await;
+    let owner = OwnerToken::random();
+    shop.store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
+    let answer = Response::bytes(vec![0; 1 << 30]);
+    let error = shop.store.complete(&key(), owner, Completion::new(answer, LEASE)).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
 }

@@ -140,3 +140,45 @@ async fn a_completed_key_is_not_begun() {
     assert!(shop.is_replayed("first").await);
     assert_eq!(shop.open_transactions().await, 0);
 }
+
+#[tokio::test]
+async fn a_beginning_that_is_cancelled_leaves_no_transaction_and_frees_the_key() {
+    for statements in [Statements::Unnamed, Statements::Prepared] {
+        let shop = Shop::on(Postgres::start().await, Options::new().statements(statements)).await;
+        let mut has_begun = false;
+        for polls in 1..200 {
+            let reservation = shop.reserved().await;
+            let mut beginning = Box::pin(reservation.begin_transaction(&shop.store));
+            for _ in 0..polls {
+                let poll = std::future::poll_fn(|context| {
+                    std::task::Poll::Ready(beginning.as_mut().poll(context).is_ready())
+                });
+                has_begun = poll.await;
+                if has_begun {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(beginning);
+            let release = async {
+                loop {
+                    let owner = idem_core::OwnerToken::random();
+                    let request = idem_core::Reserve::new(owner, payload(), crate::support::LEASE);
+                    let told =
+                        idem_core::ReservationStore::reserve(&shop.store, &key(), request).await.unwrap();
+                    if matches!(told, idem_core::ReserveOutcome::Reserved { .. }) {
+                        let released = idem_core::ReservationStore::release(&shop.store, &key(), owner).await;
+                        break released.unwrap();
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                }
+            };
+            assert_eq!(release.await, ReleaseOutcome::Released);
+            shop.until_no_transaction_is_open().await;
+            if has_begun {
+                break;
+            }
+        }
+        assert!(has_begun);
+    }
+}

@@ -101,3 +101,30 @@ async fn a_heartbeat_that_finds_the_record_locked_by_its_owner_is_still_the_owne
     let renewed = shop.store.renew(&key(), reservation.owner(), LEASE).await.unwrap();
     assert_eq!(renewed, idem_core::RenewOutcome::Renewed { lease_left: Duration::ZERO });
 }
+
+#[tokio::test]
+async fn the_key_of_a_client_that_vanished_in_the_midst_of_a_statement_becomes_free() {
+    let shop = shop(Options::new()).await;
+    let url = shop.server.url();
+    // A process of its own, as far as the server can see: whatever it was about to do, it does not.
+    let client = tokio::task::spawn_blocking(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = idem_postgres::PostgresStore::connect(&url).await.unwrap();
+            let engine = idem_core::Engine::builder(store.clone()).lease(LEASE).build().unwrap();
+            let reserved = engine.reserve(&key(), &payload()).await.unwrap();
+            let idem_core::Admission::Granted(reservation) = reserved else { panic!("{reserved:?}") };
+            let transaction = reservation.begin_transaction(&store).await.unwrap();
+            pay(&transaction).await;
+            let sleeping = transaction.batch_execute("SELECT pg_sleep(3600)");
+            tokio::time::timeout(Duration::from_millis(50), sleeping).await.unwrap_err();
+            std::mem::forget(transaction);
+        });
+        runtime.shutdown_background();
+    });
+    client.await.unwrap();
+    shop.server.clock().forward(LEASE * 2);
+    assert_eq!(shop.eventual_attempt().await, 2);
+    assert_eq!(shop.payments().await, 0);
+}
