@@ -122,6 +122,37 @@ async fn a_commit_in_the_users_sql_is_noticed_and_the_next_attempt_is_told() {
 }
 
 #[tokio::test]
+async fn a_commit_in_the_users_sql_is_noticed_also_where_the_completion_fails() {
+    for sql in ["COMMIT; BEGIN", "COMMIT AND CHAIN"] {
+        let (shop, pool) = shop().await;
+        let mut transaction = begun(&shop, &pool).await;
+        pay(&mut transaction).await;
+        transaction.execute(sqlx::raw_sql(sql)).await.unwrap();
+        transaction.execute("SELECT 1 / 0").await.unwrap_err();
+        let completed = transaction.complete(Response::bytes("paid")).await;
+        assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
+        assert_eq!(shop.payments().await, 1, "{sql}");
+        assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_breaks_under_a_running_statement_does_not_keep_the_key() {
+    let server = Postgres::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let pool = pool(&format!("postgres://idem@{}/postgres", proxy.address())).await;
+    let shop = Shop::on(server, Options::new()).await;
+    let mut transaction = begun(&shop, &pool).await;
+    pay(&mut transaction).await;
+    let sleeping = transaction.execute("SELECT pg_sleep(3600)");
+    tokio::time::timeout(Duration::from_millis(50), sleeping).await.unwrap_err();
+    proxy.cut();
+    drop(transaction);
+    assert_eq!(shop.eventual_attempt().await, 2);
+    assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
 async fn a_transaction_begun_inside_of_it_is_a_savepoint() {
     let (shop, pool) = shop().await;
     let mut transaction = begun(&shop, &pool).await;

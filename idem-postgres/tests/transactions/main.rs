@@ -10,6 +10,7 @@ mod misuse;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "each test binary uses its part of this")]
 mod postgres;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod zombies;
