@@ -23,6 +23,8 @@ use crate::store::Inner;
 
 /// How long the server may take to roll back, before the connection is given up.
 pub(crate) const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the server may take to notice that a session is over, before its transaction's fate counts as unknown.
+const FATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the lock of an own record: others hold it for a statement.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server may take to answer a COMMIT, before its record is asked what became of it.
@@ -68,7 +70,7 @@ impl Fate {
                 sleep(PAUSE).await;
             }
         };
-        timeout(ROLLBACK_TIMEOUT, asking).await.unwrap_or(Self::Unknown)
+        timeout(FATE_TIMEOUT, asking).await.unwrap_or(Self::Unknown)
     }
 }
 

@@ -339,9 +339,10 @@ async fn commit(
 /// savepoints that were forgotten sqlx rolls back the last alone: if the transaction is still open, its session is ended,
 /// and sqlx finds its connection broken. Whether the session went on to the end.
 async fn roll_back(store: &Inner, transaction: sqlx::Transaction<'static, Postgres>, locked: Locked) -> bool {
+    let is_outermost = <Manager as TransactionManager>::get_transaction_depth(&transaction) == 1;
     let rolled_back = timeout(ROLLBACK_TIMEOUT, transaction.rollback()).await;
     terminate(store, locked).await;
-    matches!(rolled_back, Ok(Ok(())))
+    is_outermost && matches!(rolled_back, Ok(Ok(())))
 }
 
 /// It counts the transactions on a connection, the savepoints too. Its trait has no name outside of sqlx's core.
