@@ -23,7 +23,8 @@ pub enum HealthMode {
 pub struct Replicas {
     /// How many; those of the one server that the record is on.
     pub count: usize,
-    /// How long to wait for them.
+    /// How long an operation waits for them, once it has happened on its server. The way there and back is part of it, and
+    /// so is the turn of those who came before: let it be more than twice as long as replicas usually lag.
     pub timeout: Duration,
 }
 
@@ -163,7 +164,8 @@ impl Options {
     ///
     /// A reservation, a renewal and a completion are acknowledged only after `count` replicas of the record's server have
     /// said that they have it; if they do not within `timeout`, the operation fails as `Timeout` with an unknown outcome,
-    /// and when it is sent again it asks the replicas again. Release and abandon do not wait: a lost one costs a lease,
+    /// and when it is sent again it asks the replicas again. So an operation takes `timeout` more than without replicas,
+    /// and, when the connection that waits for them is made anew, `command_timeout` more, at the most. Release and abandon do not wait: a lost one costs a lease,
     /// and no promise.
     ///
     /// What this does *not* give (it is Redis's `WAIT`): nothing is undone on the master if the replicas do not answer;

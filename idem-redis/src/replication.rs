@@ -14,13 +14,17 @@
 //!   barrier counts for a connection, what was written through the one was read through the other.
 //! - INV-3: the barrier's write needs no memory that is not there (`allow-oom`), or a full server could not acknowledge
 //!   completions.
+//! - INV-4: nobody waits for longer than replicas may take, whatever becomes of the task that crosses: it may be on a
+//!   runtime that nobody drives any more. One that takes longer than a crossing can is replaced by the next caller's.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use crate::address::{Login, Place};
 use crate::link::{Cluster, Dialer, Failure, Finder, Single, slot};
@@ -29,12 +33,18 @@ use crate::options::{Options, Replicas};
 /// What the barrier writes. A script, so that it may be written to a server that is full.
 const WRITE: &str = "#!lua flags=allow-oom\nredis.call('SET', KEYS[1], '', 'PX', ARGV[1])\nreturn 0";
 
+/// What `WAIT` can be told at the least, since zero would be "for ever".
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The barriers of all masters.
 pub(crate) struct Replication {
     replicas: Replicas,
     dialer: Dialer,
     login: Login,
+    /// Those of the barriers' links.
     options: Options,
+    /// How long it may take to see that there is a barrier.
+    command_timeout: Duration,
     barriers: Mutex<HashMap<Place, Arc<Barrier>>>,
 }
 
@@ -42,6 +52,8 @@ pub(crate) struct Replication {
 struct Barrier {
     link: Single,
     replicas: Replicas,
+    /// How long a crossing can take: then its connection is given up.
+    longest: Duration,
     prefix: String,
     crowd: Mutex<Crowd>,
 }
@@ -49,11 +61,24 @@ struct Barrier {
 /// Who waits for the next crossing.
 #[derive(Default)]
 struct Crowd {
-    waiting: Vec<oneshot::Sender<Result<u64, RedisError>>>,
-    is_crossing: bool,
+    waiting: Vec<Waiter>,
+    /// The task that crosses, if there is one.
+    crossing: Option<Turn>,
+    /// How many such tasks there have been.
+    crossings: u64,
     key: Option<Vec<u8>>,
     /// The numbers of the connection for commands and of the barrier's that were last seen to lead to one server.
     met: Option<(u64, u64)>,
+}
+
+/// Is told on which connection the crossing was.
+type Waiter = oneshot::Sender<Result<u64, RedisError>>;
+
+/// Which task crosses, and since when it is at the crossing that it is at.
+#[derive(Clone, Copy)]
+struct Turn {
+    task: u64,
+    began: Instant,
 }
 
 /// What will tell whether replicas have an operation that is about to be sent.
@@ -69,7 +94,8 @@ pub(crate) struct Pledge {
 
 impl Replication {
     pub(crate) fn new(replicas: Replicas, dialer: Dialer, login: Login, options: &Options) -> Self {
-        let patience = replicas.timeout + options.command_timeout;
+        let command_timeout = options.command_timeout;
+        let patience = replicas.timeout + command_timeout;
         let mut options = options.clone();
         options.command_timeout = patience;
         options.silent_after = patience;
@@ -78,16 +104,24 @@ impl Replication {
             dialer: dialer.with_command_timeout(patience),
             login,
             options,
+            command_timeout,
             barriers: Mutex::new(HashMap::new()),
         }
     }
 
-    /// Sees that there is a barrier to the server that this link leads to.
+    /// Sees that there is a barrier to the server that this link leads to. Takes no longer than a command.
     pub(crate) async fn pledge(
         &self,
         node: Single,
         cluster: Option<(Cluster, u16)>,
     ) -> Result<Pledge, Failure> {
+        let words = "the connection that waits for replicas was not ready in time";
+        timeout(self.command_timeout, self.prepare(node, cluster))
+            .await
+            .unwrap_or_else(|_| Err(Failure::not_applied((ErrorKind::Io, words).into())))
+    }
+
+    async fn prepare(&self, node: Single, cluster: Option<(Cluster, u16)>) -> Result<Pledge, Failure> {
         let (place, connection) = current(&node).await?;
         let detours = cluster.as_ref().map_or(0, |(cluster, slot)| cluster.detours(*slot));
         let barrier = self.barrier(&place);
@@ -111,6 +145,7 @@ impl Replication {
         let barrier = Arc::new(Barrier {
             link: Single::lazy(finder, self.dialer.clone(), &self.options),
             replicas: self.replicas,
+            longest: self.options.command_timeout,
             prefix: self.options.key_prefix.clone(),
             crowd: Mutex::new(Crowd::default()),
         });
@@ -130,8 +165,8 @@ async fn current(link: &Single) -> Result<(Place, u64), Failure> {
 }
 
 impl Pledge {
-    /// Waits until enough replicas have the operation that was acknowledged meanwhile. It has happened on the master, so
-    /// that every failure here is of unknown effect.
+    /// Waits until enough replicas have the operation that was acknowledged meanwhile, for as long as they may take (INV-4).
+    /// It has happened on the master, so that every failure here is of unknown effect.
     pub(crate) async fn kept(self) -> Result<(), Failure> {
         let went_there = self.node.current().is_some_and(|(_, number)| number == self.connection)
             && self.cluster.as_ref().is_none_or(|(cluster, slot)| {
@@ -141,11 +176,16 @@ impl Pledge {
         if !went_there {
             return Err(elsewhere());
         }
+        let Replicas { count, timeout: patience } = self.barrier.replicas;
         let crossed = self.barrier.cross(self.cluster.map(|(cluster, _)| (cluster, self.place)));
-        match crossed.await {
-            Ok(connection) if connection == self.barrier_connection => Ok(()),
-            Ok(_) => Err(elsewhere()), // INV-1
-            Err(error) => Err(Failure::unknown(error)),
+        match timeout(patience.max(SHORTEST), crossed).await {
+            Ok(Ok(connection)) if connection == self.barrier_connection => Ok(()),
+            Ok(Ok(_)) => Err(elsewhere()), // INV-1
+            Ok(Err(error)) => Err(Failure::unknown(error)),
+            Err(_) => {
+                let words = format!("of {count} replicas not all have acknowledged the operation in time");
+                Err(Failure::unknown(io::Error::new(io::ErrorKind::TimedOut, words).into()))
+            }
         }
     }
 }
@@ -162,11 +202,20 @@ impl Barrier {
         let begins = {
             let mut crowd = self.crowd();
             crowd.waiting.push(done);
-            !std::mem::replace(&mut crowd.is_crossing, true)
+            match crowd.crossing {
+                Some(turn) if turn.began.elapsed() <= self.longest => None,
+                _ => {
+                    crowd.crossings += 1;
+                    let turn = Turn { task: crowd.crossings, began: Instant::now() };
+                    crowd.crossing = Some(turn);
+                    Some(turn.task)
+                }
+            }
         };
-        if begins {
+        if let Some(task) = begins {
             // In a task, since the others depend on it if this caller leaves.
-            tokio::spawn(cross_until_nobody_waits(Crossing(Some(Arc::clone(self))), cluster));
+            let crossing = Crossing { barrier: Arc::clone(self), task };
+            tokio::spawn(cross_until_nobody_waits(crossing, cluster));
         }
         crossed.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the barrier's task is gone").into()))
     }
@@ -194,13 +243,13 @@ impl Barrier {
     }
 
     async fn cross_once(&self, key: &[u8]) -> Result<u64, RedisError> {
-        let Replicas { count, timeout } = self.replicas;
+        let Replicas { count, timeout: patience } = self.replicas;
+        let patience = patience.max(SHORTEST).as_millis().min(i32::MAX as u128);
         let number = |link: &Single| link.current().map(|(_, number)| number);
         let before = number(&self.link);
         let mut crossing = redis::pipe();
         crossing.cmd("EVAL").arg(WRITE).arg(1).arg(key).arg(1000);
-        // Zero would be "for ever".
-        crossing.cmd("WAIT").arg(count).arg(timeout.as_millis().clamp(1, i32::MAX as u128).to_string());
+        crossing.cmd("WAIT").arg(count).arg(patience.to_string());
         let mut answers = self.link.pipeline(&crossing).await.map_err(|failure| failure.error)?.into_iter();
         let (written, replicas) = (answers.next(), answers.next());
         written.unwrap_or(Ok(Value::Nil))?;
@@ -221,21 +270,9 @@ impl Barrier {
     }
 }
 
-async fn cross_until_nobody_waits(mut crossing: Crossing, cluster: Option<(Cluster, Place)>) {
-    let Some(barrier) = crossing.0.clone() else { return };
-    loop {
-        let (waiting, key) = {
-            let mut crowd = barrier.crowd();
-            let waiting = std::mem::take(&mut crowd.waiting);
-            if waiting.is_empty() {
-                crowd.is_crossing = false;
-                // From here on another task may be crossing.
-                crossing.0 = None;
-                return;
-            }
-            let key = crowd.key.get_or_insert_with(|| key_on(&barrier.prefix, cluster.as_ref())).clone();
-            (waiting, key)
-        };
+async fn cross_until_nobody_waits(crossing: Crossing, cluster: Option<(Cluster, Place)>) {
+    let barrier = &crossing.barrier;
+    while let Some((waiting, key)) = crossing.next(cluster.as_ref()) {
         let crossed = barrier.cross_once(&key).await;
         if let Err(error) = &crossed
             && let ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) = error.kind()
@@ -251,14 +288,42 @@ async fn cross_until_nobody_waits(mut crossing: Crossing, cluster: Option<(Clust
 
 /// If the task goes down with its runtime, also before it ran for the first time, those who wait are told, and the next one
 /// begins a new task.
-struct Crossing(Option<Arc<Barrier>>);
+struct Crossing {
+    barrier: Arc<Barrier>,
+    task: u64,
+}
+
+impl Crossing {
+    /// Whether this task is still the one that crosses.
+    fn is_ours(&self, crowd: &Crowd) -> bool {
+        crowd.crossing.is_some_and(|turn| turn.task == self.task)
+    }
+
+    /// Who is to be told of the next crossing, and the key for it. `None`: nobody waits, or not for this task.
+    fn next(&self, cluster: Option<&(Cluster, Place)>) -> Option<(Vec<Waiter>, Vec<u8>)> {
+        let mut crowd = self.barrier.crowd();
+        if !self.is_ours(&crowd) {
+            return None;
+        }
+        let mut waiting = std::mem::take(&mut crowd.waiting);
+        waiting.retain(|waiter| !waiter.is_closed());
+        if waiting.is_empty() {
+            crowd.crossing = None;
+            return None;
+        }
+        crowd.crossing = Some(Turn { task: self.task, began: Instant::now() });
+        let key = crowd.key.get_or_insert_with(|| key_on(&self.barrier.prefix, cluster)).clone();
+        Some((waiting, key))
+    }
+}
 
 impl Drop for Crossing {
     fn drop(&mut self) {
-        let Some(barrier) = self.0.take() else { return };
-        let mut crowd = barrier.crowd();
-        crowd.is_crossing = false;
-        crowd.waiting.clear();
+        let mut crowd = self.barrier.crowd();
+        if self.is_ours(&crowd) {
+            crowd.crossing = None;
+            crowd.waiting.clear();
+        }
     }
 }
 

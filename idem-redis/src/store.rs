@@ -160,7 +160,8 @@ impl RedisStore {
 async fn replicated(pledge: Option<Pledge>, operation: Operation) -> Result<(), StoreError> {
     match pledge {
         None => Ok(()),
-        Some(pledge) => pledge.kept().await.map_err(|failure| of_failure(&failure, operation)),
+        // Boxed, so that what not everybody asks for does not make every operation's future larger.
+        Some(pledge) => Box::pin(pledge.kept()).await.map_err(|failure| of_failure(&failure, operation)),
     }
 }
 

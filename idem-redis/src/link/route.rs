@@ -109,12 +109,13 @@ impl Link {
     /// not asked for.
     pub(crate) async fn pledge(&self, key: &[u8]) -> Result<Option<Pledge>, Failure> {
         let Some(replication) = &self.replication else { return Ok(None) };
+        // Boxed, so that what not everybody asks for does not make every operation's future larger.
         match &self.way {
-            Way::Single(single) => replication.pledge(single.clone(), None).await.map(Some),
+            Way::Single(single) => Box::pin(replication.pledge(single.clone(), None)).await.map(Some),
             Way::Cluster(cluster) => {
                 let slot = slot(key);
-                let (_, node) = cluster.find(slot).await?;
-                replication.pledge(node, Some((cluster.clone(), slot))).await.map(Some)
+                let (_, node) = Box::pin(cluster.find(slot)).await?;
+                Box::pin(replication.pledge(node, Some((cluster.clone(), slot)))).await.map(Some)
             }
             Way::Borrowed(_) => Ok(None),
         }

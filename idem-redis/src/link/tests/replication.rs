@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::support::cluster::Cluster;
+use crate::support::eventually;
 use crate::support::single::{Kind, Server};
 
 fn options(patience: Duration) -> Options {
@@ -51,7 +52,7 @@ async fn a_frozen_replica_acknowledges_nothing_and_the_shared_connection_does_no
         assert!(began.elapsed() < patience, "the shared connection has waited");
         let failure = waiting.await.unwrap().unwrap_err();
         assert_eq!(said(&failure), (StoreErrorKind::Timeout, Effect::Unknown));
-        assert!(failure.error.to_string().contains("0 of 1 replicas"), "{failure:?}");
+        assert!(failure.error.to_string().contains("of 1 replicas"), "{failure:?}");
         replica.process.resume();
         write(&link, "k").await.unwrap();
     }
@@ -194,7 +195,7 @@ async fn the_replica_of_another_server_behind_the_same_address_does_not_count() 
     let options = options(Duration::from_millis(100));
     let link = link(&format!("redis://{}", proxy.address()), &options).await;
     let failure = write(&link, "k").await.unwrap_err();
-    assert!(failure.error.to_string().contains("0 of 1 replicas"), "{failure:?}");
+    assert!(failure.error.to_string().contains("of 1 replicas"), "{failure:?}");
     // The address leads to another server from now on, as after a failover behind a name. The connection for commands stays
     // where it is; the one that waits for replicas is made anew.
     proxy.retarget(other.address());
@@ -242,4 +243,62 @@ async fn slots_that_move_are_no_matter_of_those_that_stay() {
     // It is not there yet, so that the first node sends us to the second.
     ask(&link, &["SET", &moving, "v"]).await;
     pledge.kept().await.unwrap();
+}
+
+#[test]
+fn a_crossing_on_a_runtime_that_nobody_drives_makes_nobody_wait_for_longer_than_replicas_may_take() {
+    let (master, _replica) = Server::with_replica(Kind::Redis);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let span = Duration::from_millis(200);
+    let idle = runtime();
+    let link = idle.block_on(link(&master.url(), &impatient().replicas(1, span)));
+    idle.block_on(async {
+        let pledge = link.pledge(b"k").await.unwrap().unwrap();
+        ask(&link, &["SET", "k", "v"]).await;
+        // Its task is there, and does not run from now on.
+        let mut kept = std::pin::pin!(pledge.kept());
+        std::future::poll_fn(|cx| std::task::Poll::Ready(kept.as_mut().poll(cx).is_pending())).await;
+    });
+    runtime().block_on(async {
+        persist(&link, &["PING"]).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(Instant::now() < deadline, "in vain");
+            // Its connections were the other runtime's, too, and are made anew.
+            let Ok(Some(pledge)) = link.pledge(b"k").await else { continue };
+            if send(&link, &["SET", "k", "v"]).await.is_err() {
+                continue;
+            }
+            let kept = tokio::time::timeout(Duration::from_secs(10), pledge.kept()).await;
+            match kept.expect("somebody waits for ever") {
+                Ok(()) => break,
+                Err(failure) => assert_eq!(failure.effect, Effect::Unknown, "{failure:?}"),
+            }
+        }
+    });
+    drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_others_wait_for_replicas_waits_for_no_longer_than_they() {
+    let (master, replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let patience = Duration::from_secs(2);
+    let link = link(&master.url(), &options(patience)).await;
+    write(&link, "warm").await.unwrap();
+    replica.process.pause();
+    let first = tokio::spawn({
+        let link = link.clone();
+        async move { write(&link, "k").await }
+    });
+    let master = aside(move || {
+        eventually("the first waits", || master.info("blocked_clients").as_deref() == Some("1"));
+        master
+    })
+    .await;
+    let began = Instant::now();
+    let failure = write(&link, "l").await.unwrap_err();
+    assert_eq!(said(&failure), (StoreErrorKind::Timeout, Effect::Unknown));
+    assert!(began.elapsed() < patience * 3 / 2, "it waited for its own crossing after the first");
+    first.await.unwrap().unwrap_err();
+    drop((master, replica));
 }
