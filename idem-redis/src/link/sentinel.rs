@@ -9,8 +9,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -37,6 +37,8 @@ pub(crate) struct Sentinels {
     dialer: Dialer,
     /// The highest configuration epoch that was ever told.
     epoch: AtomicU64,
+    /// Who listens to them. With the link, which has these Sentinels, they end and their connections are closed.
+    followers: OnceLock<JoinSet<()>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +56,8 @@ impl Sentinels {
         server_login: Login,
         dialer: Dialer,
     ) -> Self {
-        Self { places, service, login, server_login, dialer, epoch: AtomicU64::new(0) }
+        let followers = OnceLock::new();
+        Self { places, service, login, server_login, dialer, epoch: AtomicU64::new(0), followers }
     }
 
     /// How to log in to the master that they name.
@@ -96,6 +99,7 @@ impl Sentinels {
 
     /// Tells the link of failovers, for as long as it is there.
     pub(super) fn follow(&self, link: &Weak<Shared>) {
+        let mut followers = JoinSet::new();
         for place in &self.places {
             let follower = Follower {
                 dialer: self.dialer.clone(),
@@ -104,8 +108,10 @@ impl Sentinels {
                 service: self.service.clone(),
                 link: Weak::clone(link),
             };
-            tokio::spawn(follower.run());
+            followers.spawn(follower.run());
         }
+        // A link says it once.
+        let _ = self.followers.set(followers);
     }
 
     /// Whether there has been a failover since this epoch. It was no news to a link that was about to connect.
@@ -131,7 +137,7 @@ struct Follower {
 
 impl Follower {
     async fn run(self) {
-        while self.link.strong_count() > 0 {
+        loop {
             if let Err(error) = self.listen().await {
                 tracing::debug!(name: "idem_redis.sentinel.unheard", place = %self.place, error = %error,
                     "a Sentinel cannot be listened to");
@@ -148,7 +154,7 @@ impl Follower {
             self.dialer.listen(&self.place, &self.login, "+switch-master").await?.split();
         // What was announced before we listened.
         self.look().await;
-        while self.link.strong_count() > 0 {
+        loop {
             let next = poll_fn(|context| Pin::new(&mut announced).poll_next(context));
             match timeout_at(Instant::now() + ASK_EVERY, next).await {
                 Ok(None) => return Ok(()),
@@ -156,7 +162,6 @@ impl Follower {
                 Ok(Some(_)) | Err(_) => self.look().await,
             }
         }
-        Ok(())
     }
 
     /// Asks this Sentinel, and tells the link if it knows better.

@@ -168,3 +168,39 @@ async fn a_user_of_the_sentinels_needs_three_commands() {
     let watched = replaced(watched).await;
     follows(&link, &watched).await;
 }
+
+/// How many connections listen to a Sentinel. Sentinels do not listen to each other so.
+fn listeners(watched: &Watched) -> Vec<usize> {
+    let count = |clients: String| clients.lines().filter(|client| client.contains("cmd=subscribe")).count();
+    let clients = |sentinel: &support::sentinel::Sentinel| {
+        redis::from_redis_value(sentinel.tell(&["CLIENT", "LIST"]).unwrap()).unwrap()
+    };
+    watched.sentinels.iter().map(|sentinel| count(clients(sentinel))).collect()
+}
+
+#[tokio::test]
+async fn sentinels_are_left_at_once_when_the_last_link_is_dropped() {
+    let mut watched = aside(Watched::start).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let link = link(&watched.url(), &patient()).await;
+    let another = link.clone();
+    watched = aside(move || {
+        support::eventually("all are listened to", || listeners(&watched) == [1, 1, 1]);
+        watched
+    })
+    .await;
+    drop(link);
+    tokio::task::yield_now().await;
+    assert!(tasks() >= before + 3, "a link is left, and nobody follows for it");
+    drop(another);
+    // No time passes: what is ended ends when it has its turn.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tasks(), before, "somebody still follows");
+    aside(move || {
+        support::eventually("nobody listens", || listeners(&watched) == [0, 0, 0]);
+    })
+    .await;
+}
