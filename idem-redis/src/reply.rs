@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, FencingToken, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome,
+    AbandonOutcome, CompleteOutcome, FencingToken, OwnerToken, ReleaseOutcome, RenewOutcome, Reserve,
+    ReserveOutcome,
 };
 use redis::Value;
 
@@ -60,45 +61,51 @@ fn completed(found: Frame, request: &Reserve) -> Result<ReserveOutcome, Cause> {
 }
 
 /// What `renew.lua` answers.
-pub(crate) fn renew(reply: Value) -> Result<RenewOutcome, Cause> {
-    match code(reply, "renew")? {
-        -1 => Ok(RenewOutcome::AlreadyCompleted),
-        -2 => Ok(RenewOutcome::Lost),
-        lease_left if lease_left > 0 => Ok(RenewOutcome::Renewed { lease_left: millis(lease_left)? }),
-        _ => Err(unknown("renew")),
+pub(crate) fn renew(reply: Value, owner: OwnerToken) -> Result<RenewOutcome, Cause> {
+    match found(reply, owner, "renew")? {
+        Found::OwnAnswer => Ok(RenewOutcome::AlreadyCompleted),
+        Found::OthersAnswer | Found::Code(-2) => Ok(RenewOutcome::Lost),
+        Found::Code(lease_left) if lease_left > 0 => {
+            Ok(RenewOutcome::Renewed { lease_left: millis(lease_left)? })
+        }
+        Found::Code(_) => Err(unknown("renew")),
     }
 }
 
 /// What `complete.lua` answers.
-pub(crate) fn complete(reply: Value) -> Result<CompleteOutcome, Cause> {
-    match code(reply, "complete")? {
-        1 => Ok(CompleteOutcome::Completed),
-        2 => Ok(CompleteOutcome::AlreadyCompleted),
-        3 => Ok(CompleteOutcome::ResponseConflict),
-        4 => Ok(CompleteOutcome::Lost),
-        _ => Err(unknown("complete")),
+pub(crate) fn complete(reply: Value, owner: OwnerToken) -> Result<CompleteOutcome, Cause> {
+    let (reply, is_same) = match reply {
+        Value::Array(mut parts) if parts.len() == 1 => (parts.swap_remove(0), true),
+        reply => (reply, false),
+    };
+    match found(reply, owner, "complete")? {
+        Found::Code(1) => Ok(CompleteOutcome::Completed),
+        Found::OwnAnswer if is_same => Ok(CompleteOutcome::AlreadyCompleted),
+        Found::OwnAnswer => Ok(CompleteOutcome::ResponseConflict),
+        Found::OthersAnswer | Found::Code(4) => Ok(CompleteOutcome::Lost),
+        Found::Code(_) => Err(unknown("complete")),
     }
 }
 
 /// What `release.lua` answers.
-pub(crate) fn release(reply: Value) -> Result<ReleaseOutcome, Cause> {
-    match code(reply, "release")? {
-        1 => Ok(ReleaseOutcome::Released),
-        2 => Ok(ReleaseOutcome::AlreadyReleased),
-        3 => Ok(ReleaseOutcome::AlreadyCompleted),
-        4 => Ok(ReleaseOutcome::Lost),
-        5 => Err(Cause::NoFenceLeft),
-        _ => Err(unknown("release")),
+pub(crate) fn release(reply: Value, owner: OwnerToken) -> Result<ReleaseOutcome, Cause> {
+    match found(reply, owner, "release")? {
+        Found::Code(1) => Ok(ReleaseOutcome::Released),
+        Found::Code(2) => Ok(ReleaseOutcome::AlreadyReleased),
+        Found::OwnAnswer => Ok(ReleaseOutcome::AlreadyCompleted),
+        Found::OthersAnswer | Found::Code(4) => Ok(ReleaseOutcome::Lost),
+        Found::Code(5) => Err(Cause::NoFenceLeft),
+        Found::Code(_) => Err(unknown("release")),
     }
 }
 
 /// What `abandon.lua` answers.
-pub(crate) fn abandon(reply: Value) -> Result<AbandonOutcome, Cause> {
-    match code(reply, "abandon")? {
-        1 => Ok(AbandonOutcome::Abandoned),
-        2 => Ok(AbandonOutcome::AlreadyCompleted),
-        3 => Ok(AbandonOutcome::Lost),
-        _ => Err(unknown("abandon")),
+pub(crate) fn abandon(reply: Value, owner: OwnerToken) -> Result<AbandonOutcome, Cause> {
+    match found(reply, owner, "abandon")? {
+        Found::Code(1) => Ok(AbandonOutcome::Abandoned),
+        Found::OwnAnswer => Ok(AbandonOutcome::AlreadyCompleted),
+        Found::OthersAnswer | Found::Code(3) => Ok(AbandonOutcome::Lost),
+        Found::Code(_) => Err(unknown("abandon")),
     }
 }
 
@@ -119,14 +126,28 @@ pub(crate) fn get(reply: Value) -> Result<Option<(Frame, Option<TimeToLive>)>, C
     Ok(Some((frame::decode(record)?, ttl)))
 }
 
-/// The number that an outcome is; or what is wrong with the record that was shown in its place.
-fn code(reply: Value, script: &'static str) -> Result<i64, Cause> {
+/// What a script found.
+enum Found {
+    /// The number of its outcome.
+    Code(i64),
+    /// A completed record of this owner.
+    OwnAnswer,
+    /// A completed record of another.
+    OthersAnswer,
+}
+
+/// Reads the number of an outcome, or the beginning of the record that was shown in its place.
+fn found(reply: Value, owner: OwnerToken, script: &'static str) -> Result<Found, Cause> {
     match reply {
-        Value::Int(code) => Ok(code),
-        Value::BulkString(record) => match frame::decode(record) {
-            Err(error) => Err(error.into()),
-            Ok(_) => Err(unknown(script)),
-        },
+        Value::Int(code) => Ok(Found::Code(code)),
+        Value::BulkString(record) => {
+            let Frame { owner: found, state, .. } = frame::decode(record)?;
+            match state {
+                FrameState::Completed { .. } if found == owner => Ok(Found::OwnAnswer),
+                FrameState::Completed { .. } => Ok(Found::OthersAnswer),
+                _ => Err(unknown(script)),
+            }
+        }
         _ => Err(unknown(script)),
     }
 }

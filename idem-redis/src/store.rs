@@ -206,9 +206,15 @@ impl ReservationStore for RedisStore {
         let (name, lease) = (self.name(key), millis(lease));
         let pledge = self.pledge(&name, Operation::Renew).await?;
         let outcome = self
-            .run(Operation::Renew, &script::RENEW, &name, reply::renew, |command| {
-                command.arg(owner.as_bytes()).arg(lease);
-            })
+            .run(
+                Operation::Renew,
+                &script::RENEW,
+                &name,
+                |reply| reply::renew(reply, owner),
+                |command| {
+                    command.arg(owner.as_bytes()).arg(lease);
+                },
+            )
             .await?;
         if let RenewOutcome::Renewed { .. } = outcome {
             replicated(pledge, Operation::Renew).await?;
@@ -233,9 +239,15 @@ impl ReservationStore for RedisStore {
         let name = self.name(key);
         let pledge = self.pledge(&name, Operation::Complete).await?;
         let outcome = self
-            .run(Operation::Complete, &script::COMPLETE, &name, reply::complete, |command| {
-                command.arg(owner.as_bytes()).arg(retention).arg(&kept_for).arg(&answer);
-            })
+            .run(
+                Operation::Complete,
+                &script::COMPLETE,
+                &name,
+                |reply| reply::complete(reply, owner),
+                |command| {
+                    command.arg(owner.as_bytes()).arg(retention).arg(&kept_for).arg(&answer);
+                },
+            )
             .await?;
         // Sent again, it asks again.
         if let CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted = outcome {
@@ -245,14 +257,16 @@ impl ReservationStore for RedisStore {
     }
 
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
-        self.run(Operation::Release, &script::RELEASE, &self.name(key), reply::release, |command| {
+        let read = |reply| reply::release(reply, owner);
+        self.run(Operation::Release, &script::RELEASE, &self.name(key), read, |command| {
             command.arg(owner.as_bytes()).arg(millis(MIN_TOMBSTONE));
         })
         .await
     }
 
     async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
-        self.run(Operation::Abandon, &script::ABANDON, &self.name(key), reply::abandon, |command| {
+        let read = |reply| reply::abandon(reply, owner);
+        self.run(Operation::Abandon, &script::ABANDON, &self.name(key), read, |command| {
             command.arg(owner.as_bytes());
         })
         .await

@@ -56,7 +56,11 @@ async fn is_replayed(store: &RedisStore, key: &Key, answer: &'static str) -> boo
 
 /// What every operation fails with.
 async fn failures(store: &RedisStore, key: &Key) -> Vec<(StoreErrorKind, Effect)> {
-    let owner = OwnerToken::random();
+    failures_of(store, key, OwnerToken::random()).await
+}
+
+/// The same for this owner.
+async fn failures_of(store: &RedisStore, key: &Key, owner: OwnerToken) -> Vec<(StoreErrorKind, Effect)> {
     let failures = [
         reserve(store, key).await.unwrap_err(),
         store.renew(key, owner, LEASE).await.unwrap_err(),
@@ -107,6 +111,43 @@ async fn what_is_no_record_is_corrupt_and_nothing_runs_until_it_is_gone() {
 
     ask(&server, redis::cmd("DEL").arg(name(&list))).await;
     assert_eq!(reserved(&store, &list).await.2, 1);
+}
+
+/// Who it belongs to and its fence stand before what is broken.
+#[tokio::test]
+async fn a_completed_record_with_a_broken_tail_is_corrupt_for_its_owner_too() {
+    let server = Server::start(Kind::Redis);
+    let store = server.store().await;
+    for (number, tail) in [
+        &b""[..],
+        b"\x80",
+        b"\x01\x80",
+        b"\x01\x04",
+        b"\x01\x04\x80",
+        // An attempt, a duration, a format that are too large; and a body where there is none.
+        b"\xff\xff\xff\xff\x7f\x04\x00",
+        b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x00",
+        b"\x01\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01an answer",
+        b"\x01\x04\x00an answer",
+        &[b"\x01\x04\x00", &[b'x'; 100][..]].concat(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let key = key(&number.to_string());
+        let owner = reserved(&store, &key).await.0;
+        completed(&store, &key, owner, "an answer").await;
+        let Value::BulkString(record) = ask(&server, redis::cmd("GET").arg(name(&key))).await else {
+            panic!()
+        };
+        let broken = [&record[..56], tail].concat();
+        ask(&server, redis::cmd("SET").arg(name(&key)).arg(&broken)).await;
+        let corrupt = vec![(StoreErrorKind::Corrupt, Effect::NotApplied); 6];
+        assert_eq!(failures_of(&store, &key, owner).await, corrupt, "{tail:?}");
+        assert_eq!(failures(&store, &key).await, corrupt, "{tail:?}");
+        let found = ask(&server, redis::cmd("GET").arg(name(&key))).await;
+        assert_eq!(found, Value::BulkString(broken), "it is left as it was");
+    }
 }
 
 #[tokio::test]

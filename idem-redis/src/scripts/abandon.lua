@@ -3,7 +3,7 @@
 -- KEYS[1]  the record
 -- ARGV[1]  the owner's token
 --
--- An outcome of `reply.rs`. A string is a record that cannot be read.
+-- An outcome of `reply.rs`. A string is a record that the caller reads by itself.
 local key = KEYS[1]
 local value = redis.call('GET', key)
 if not value then
@@ -13,9 +13,6 @@ end
 --@record.lua
 if string.sub(value, 2, 17) ~= ARGV[1] or state == 'R' then
   return 3
-end
-if state == 'C' then
-  return 2
 end
 if state == 'A' then
   return 1

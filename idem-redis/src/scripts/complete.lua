@@ -6,7 +6,8 @@
 -- ARGV[3]  the same, as the record shows it
 -- ARGV[4]  the answer: its format, and its bytes
 --
--- An outcome of `reply.rs`. A string is a record that cannot be read.
+-- An outcome of `reply.rs`. A string is a record that the caller reads by itself; if it is completed and has this
+-- very answer, it is {the same}.
 --
 -- The frequent case stands first, and defines no functions: making one costs as much as a command.
 local key = KEYS[1]
@@ -34,10 +35,13 @@ if is_own and ((letter == 73 and #value == 70) or (letter == 65 and #value == 76
   return 1
 end
 
---@record.lua
-if state ~= 'C' or not is_own then
-  return 4
+if letter == 67 and is_own then
+  -- Its attempt and how long it is kept are two numbers of seven bits a byte; the answer stands after them.
+  local answer = string.match(value, '^[\128-\255]*[%z\1-\127][\128-\255]*[%z\1-\127]()', 57)
+  if answer and string.sub(value, answer) == ARGV[4] then
+    return {string.sub(value, 1, 82)}
+  end
 end
--- Its attempt and how long it is kept are two numbers of seven bits a byte; the answer stands after them.
-local answer = string.match(value, '^[\128-\255]*[%z\1-\127][\128-\255]*[%z\1-\127]()', 57)
-return answer and string.sub(value, answer) == ARGV[4] and 2 or 3
+
+--@record.lua
+return 4

@@ -4,7 +4,7 @@
 -- ARGV[1]  the owner's token
 -- ARGV[2]  how long a tombstone stays at the least, in milliseconds
 --
--- An outcome of `reply.rs`. A string is a record that cannot be read.
+-- An outcome of `reply.rs`. A string is a record that the caller reads by itself.
 local key = KEYS[1]
 local value = redis.call('GET', key)
 
@@ -24,9 +24,6 @@ if string.sub(value, 2, 17) ~= ARGV[1] then
 end
 if state == 'R' then
   return 2
-end
-if state == 'C' then
-  return 3
 end
 
 local lease, record_ttl, attempt = struct.unpack('>I5I5I4', value, 50)

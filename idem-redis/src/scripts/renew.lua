@@ -4,7 +4,8 @@
 -- ARGV[1]  the owner's token
 -- ARGV[2]  the lease from now, in milliseconds
 --
--- Above 0, what is left of the lease; otherwise an outcome of `reply.rs`. A string is a record that cannot be read.
+-- Above 0, what is left of the lease; otherwise an outcome of `reply.rs`. A string is a record that the caller
+-- reads by itself.
 local key = KEYS[1]
 local value = redis.call('GET', key)
 if not value then
@@ -14,9 +15,6 @@ end
 --@record.lua
 if string.sub(value, 2, 17) ~= ARGV[1] then
   return -2
-end
-if state == 'C' then
-  return -1
 end
 if state ~= 'I' then
   return -2
