@@ -32,6 +32,10 @@
 //! an eviction, or a `DEL`; the README says so. A fence above 2^53 - 1 is refused, and never wraps.
 //!
 //! INV-1: what does not decode to its last byte is an error, never a record and never absent.
+//! Scripts tell by letter and length. That is all there is to decide but for two things: the numbers of a completed record,
+//! for which they show it to `decode`; and a fence that no script makes (zero, or above 2^53 - 1), which in the other three
+//! states they do not look at. With such a one `get` says what is wrong, and an answer that is stored over it is `Corrupt`
+//! for whoever asks for it: nothing runs again.
 
 use std::time::Duration;
 

@@ -72,6 +72,10 @@ pub struct Options {
     /// How long a connection may be silent while commands on it time out, before it is replaced.
     pub silent_after: Duration,
     /// How many commands may be under way to one server; further ones wait for as long as their own timeout allows.
+    ///
+    /// It counts callers who wait. A command whose caller has left (a future that was dropped, a timeout) goes on without
+    /// its caller, and without being counted; on a connection that is silent these pile up until it is replaced, about 500
+    /// bytes each, for `silent_after` at the most. So that should be seconds.
     pub max_in_flight: usize,
     /// What to do about a server that does not keep its records.
     pub health: HealthMode,

@@ -338,6 +338,29 @@ async fn a_silent_link_is_rebuilt_although_its_callers_leave_before_their_time_i
     assert_eq!(proxy.connections(), 2);
 }
 
+#[tokio::test]
+async fn what_callers_leave_behind_on_a_silent_link_goes_with_its_connection() {
+    let server = Server::redis();
+    let proxy = Proxy::start(server.address()).await;
+    let options = impatient().command_timeout(Duration::from_secs(3600)).max_in_flight(16);
+    let link = link(&through(&proxy), &options).await;
+    proxy.silence();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut left = 0;
+    while timeout(Duration::from_millis(1), send(&link, &["PING"])).await.is_err() {
+        left += 1;
+        assert!(Instant::now() < deadline, "the link stays silent");
+    }
+    assert!(left > 16, "{left} are no more than have places");
+    aside(move || {
+        // The new one, and the one that asks.
+        eventually("the old connection is closed, with all that was on it", || {
+            server.info("connected_clients").as_deref() == Some("2")
+        });
+    })
+    .await;
+}
+
 /// A real server says it before it is asked, and whether that arrives before our words break on the closed connection is
 /// the network's affair. This one is in no hurry.
 #[tokio::test]
