@@ -162,11 +162,11 @@ impl InTransaction {
         }
         // In this order, which is that of the requests on the connection. The first query of a prepared statement asks
         // for it before, and then it takes one round trip more.
-        let (begun, rows) = tokio::join!(biased;
+        let (opened, rows) = tokio::join!(biased;
             async { object.batch_execute(beginning).await.map_err(Failure::sent) },
             run(object, self.statements, statement, parameters),
         );
-        begun?;
+        opened?;
         rows
     }
 

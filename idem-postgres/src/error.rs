@@ -21,7 +21,8 @@ pub(crate) enum Cause {
     // The URL itself is never shown, nor what its parser said about it: it may hold a password.
     #[error(
         "the URL of a Postgres store is like \"postgres://user:password@host:5432/database\"; a password's special \
-         characters are percent-encoded; the store's own settings are given as `Options`"
+         characters are percent-encoded, and behind a `?` stand settings that tokio-postgres knows; the store's own are \
+         given as `Options`"
     )]
     NotAPostgresUrl,
     #[cfg(not(feature = "rustls"))]

@@ -38,38 +38,44 @@ impl ServerError {
 #[allow(clippy::match_same_arms, reason = "each line is a reason of its own")]
 fn kind(code: &str) -> StoreErrorKind {
     match code {
-        // statement_timeout, or somebody cancelled it.
-        "57014" => StoreErrorKind::Timeout,
-        // lock_timeout, or NOWAIT: somebody else's lock.
-        "55P03" => StoreErrorKind::Timeout,
+        // statement_timeout, or somebody cancelled it; lock_timeout, or NOWAIT: somebody else's lock; transaction_timeout.
+        "57014" | "55P03" | "25P04" => StoreErrorKind::Timeout,
         "53100" => StoreErrorKind::Full,
         // It has too many connections, or no memory.
-        "53000" | "53200" | "53300" | "53400" => StoreErrorKind::Unavailable,
+        "53000" | "53200" | "53300" | "53400"
         // Others were in the way: serialization failure, deadlock.
-        "40001" | "40P01" | "40000" | "40003" => StoreErrorKind::Unavailable,
+        | "40001" | "40P01" | "40000" | "40003"
         // It is shut down, crashed, is starting, or ended a session that was idle.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => StoreErrorKind::Unavailable,
+        | "57P01" | "57P02" | "57P03" | "57P05" | "25P03"
         // A failover may be under way, and this be the old primary.
-        "25006" => StoreErrorKind::Unavailable,
+        | "25006"
         // I/O errors of the server's disk.
-        "58000" | "58030" => StoreErrorKind::Unavailable,
+        | "58000" | "58030" => StoreErrorKind::Unavailable,
         "XX001" | "XX002" => StoreErrorKind::Corrupt,
-        // A transaction that failed before (25P02), one that is over, one in a wrong state.
-        code if code.starts_with("25") => StoreErrorKind::Misconfigured,
-        // No such role, wrong password, no such database, no such table, no right to it; a name that a pooler lost.
-        "3D000" | "3F000" | "42P01" | "42703" | "42501" | "26000" | "42P05" => StoreErrorKind::Misconfigured,
-        code if code.starts_with("28") => StoreErrorKind::Misconfigured,
+        // No such database, no such schema, no such table, no right to it, a column that is missing or of another type; a
+        // name that a pooler lost.
+        "3D000" | "3F000" | "42P01" | "42703" | "42804" | "42883" | "42501" | "26000" | "42P05" => {
+            StoreErrorKind::Misconfigured
+        }
+        _ => kind_of_class(code.get(..2).unwrap_or_default()),
+    }
+}
+
+fn kind_of_class(class: &str) -> StoreErrorKind {
+    match class {
+        // A transaction that failed before (25P02), one that is over, one in a wrong state. No such role, wrong password.
+        "25" | "28" => StoreErrorKind::Misconfigured,
         // A limit of Postgres's own.
-        code if code.starts_with("54") => StoreErrorKind::TooLarge,
+        "54" => StoreErrorKind::TooLarge,
         // The connection.
-        code if code.starts_with("08") => StoreErrorKind::Unavailable,
+        "08" => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Internal,
     }
 }
 
 fn advice(code: &str) -> &'static str {
     match code {
-        "42P01" | "42703" | "3F000" => "; apply the schema (`PostgresStore::schema_sql`)",
+        "42P01" | "42703" | "42804" | "42883" | "3F000" => "; apply the schema (`PostgresStore::schema_sql`)",
         "42501" => {
             "; the store's role needs USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its two tables, and \
              CREATE on the schema to make them"

@@ -20,9 +20,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Key, Operation, OwnerToken, Record, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError, Timestamp,
-    check_lease, transition,
+    AbandonOutcome, Answer, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, Record,
+    RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError,
+    StoreErrorKind, Timestamp, check_lease, transition,
 };
 use tokio_postgres::Row;
 
@@ -115,7 +115,7 @@ impl Inner {
                 let parameters: [Parameter<'_>; 7] =
                     [&digest, &scope, &name, &owner, &fingerprint, &lease, &record_ttl];
                 if let Some(row) = held.change(&self.sql.insert, &parameters).await? {
-                    return Ok(granted(&row)?);
+                    return granted(&row);
                 }
                 if patience.wait().await {
                     continue;
@@ -143,7 +143,7 @@ impl Inner {
                 held.change(&self.sql.claim, &parameters).await?
             };
             if let Some(row) = written {
-                return Ok(granted(&row)?);
+                return granted(&row);
             }
             if patience.wait().await {
                 continue;
@@ -179,7 +179,8 @@ impl Inner {
         loop {
             let parameters: [Parameter<'_>; 4] = [&digest, &token, &span, &None::<Binary<32>>];
             if let Some(row) = held.change(&self.sql.renew, &parameters).await? {
-                let (_, _, lease_until, now) = row::decode_grant(&row)?;
+                let (_, _, lease_until, now) =
+                    row::decode_grant(&row).map_err(|error| written(error, Operation::Renew))?;
                 return Ok(RenewOutcome::Renewed { lease_left: lease_until.since(now) });
             }
             let found = self.look(&mut held, key).await?;
@@ -460,8 +461,14 @@ fn phase(found: &Found, now: Timestamp) -> (bool, bool) {
     (found.record.is_expired(now), is_lease_over)
 }
 
-fn granted(row: &Row) -> Result<ReserveOutcome, RowError> {
-    let (attempt, fence, lease_until, now) = row::decode_grant(row)?;
+/// What was written and cannot be read is not without effect.
+fn written(error: RowError, operation: Operation) -> Failure {
+    Failure::Store(StoreError::new(StoreErrorKind::Corrupt, Effect::Unknown, operation).with_source(error))
+}
+
+fn granted(row: &Row) -> Result<ReserveOutcome, Failure> {
+    let (attempt, fence, lease_until, now) =
+        row::decode_grant(row).map_err(|error| written(error, Operation::Reserve))?;
     Ok(ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(now) })
 }
 

@@ -164,3 +164,29 @@ async fn an_answer_longer_than_the_server_can_give_back_is_too_large_whatever_wa
     let error = shop.store.complete(&key(), owner, Completion::new(answer, LEASE)).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
 }
+
+#[tokio::test]
+async fn columns_of_other_types_are_misconfigured_and_it_says_what_they_should_be() {
+    for change in ["ALTER COLUMN key TYPE text USING 'x'", "RENAME COLUMN fence TO token", "DROP COLUMN body"]
+    {
+        let shop = Shop::open().await;
+        let change = format!("ALTER TABLE idem_record {change}");
+        shop.server.client().await.batch_execute(&change).await.unwrap();
+        let error = reserve(&shop.store, &key()).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (StoreErrorKind::Misconfigured, Effect::NotApplied),
+            "{change}"
+        );
+        assert!(words(&error).contains("schema_sql"), "{change}: {}", words(&error));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_and_cannot_be_read_is_not_said_to_be_without_effect() {
+    let shop = Shop::open().await;
+    let change = "ALTER TABLE idem_record ALTER COLUMN attempt TYPE int; ALTER TABLE idem_record ALTER COLUMN lease_until TYPE text";
+    shop.server.client().await.batch_execute(change).await.unwrap();
+    let error = reserve(&shop.store, &key()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Corrupt, Effect::Unknown), "{}", words(&error));
+}
