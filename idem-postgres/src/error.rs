@@ -12,6 +12,8 @@ use crate::sqlstate::ServerError;
 
 /// A connection that says so is an old primary's, and the next one may be the new one's.
 const READ_ONLY: SqlState = SqlState::READ_ONLY_SQL_TRANSACTION;
+/// A connection that says so has lost its prepared statements (`DEALLOCATE`, `DISCARD`), and would say so for ever.
+const UNPREPARED: SqlState = SqlState::INVALID_SQL_STATEMENT_NAME;
 
 /// Why the store refused, or failed, apart from Postgres.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -166,9 +168,9 @@ impl Failure {
     /// Whether nothing more can be expected of the connection that it happened on.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
-            Self::Unsent(error) | Self::Sent(Some(error)) => {
-                error.as_db_error().is_none_or(|said| is_fatal(said) || *said.code() == READ_ONLY)
-            }
+            Self::Unsent(error) | Self::Sent(Some(error)) => error
+                .as_db_error()
+                .is_none_or(|said| is_fatal(said) || matches!(*said.code(), READ_ONLY | UNPREPARED)),
             Self::Sent(None) => true,
             Self::Pool(_) | Self::Row(_) | Self::Store(_) => false,
         }

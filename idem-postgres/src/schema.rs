@@ -77,7 +77,8 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
 /// Whether the server's operating system tells it that a client is gone.
 async fn notices_clients(inner: &Inner, held: &mut Held) -> Result<bool, Failure> {
     match held.query_opt(&inner.sql.notice, &[]).await {
-        Err(failure) if failure.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Ok(false),
+        // Said of the setting, whatever it was, and not of the connection.
+        Err(failure) if !failure.ends_connection() => Ok(false),
         asked => asked.map(|_| true),
     }
 }

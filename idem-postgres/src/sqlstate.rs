@@ -35,7 +35,6 @@ impl ServerError {
     }
 }
 
-#[allow(clippy::match_same_arms, reason = "each line is a reason of its own")]
 fn kind(code: &str) -> StoreErrorKind {
     match code {
         // statement_timeout, or somebody cancelled it; lock_timeout, or NOWAIT: somebody else's lock; transaction_timeout.

@@ -1,6 +1,5 @@
 //! What a store looks at before it opens.
 
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use idem_core::{Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind};
@@ -206,6 +205,8 @@ async fn a_url_that_asks_for_tls_gets_it_or_nothing() {
 #[cfg(feature = "rustls")]
 #[tokio::test]
 async fn over_tls_the_servers_certificate_is_verified() {
+    use std::process::Command;
+
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
 

@@ -158,7 +158,18 @@ impl Postgres {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.leave_nothing_behind();
         *self.process.lock().unwrap() = Some(process);
+    }
+
+    /// A server that is killed leaves its shared memory to the system, which has room for a few thousand of those. Removed
+    /// now, it goes with the last process that has it.
+    fn leave_nothing_behind(&self) {
+        let lines = fs::read_to_string(self.directory().join("data/postmaster.pid")).unwrap_or_default();
+        let id = lines.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
+        if let Some(id) = id {
+            let _ = Command::new("ipcrm").args(["-m", id]).status();
+        }
     }
 
     fn spawn(&self) -> Process {
@@ -177,6 +188,8 @@ impl Postgres {
             "wal_level=minimal",
             "max_wal_senders=0",
             "max_parallel_workers=0",
+            // In its own directory, and gone with that.
+            "dynamic_shared_memory_type=mmap",
         ];
         for setting in fixed.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);

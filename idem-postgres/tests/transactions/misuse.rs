@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use conformance_tests::server::Proxy;
-use idem_core::{Effect, Response, StoreErrorKind};
-use idem_postgres::{Options, ReservationExt, Transaction, TransactionError};
+use idem_core::{Effect, ReservationStore, Response, StoreErrorKind};
+use idem_postgres::{Options, ReservationExt, Statements, Transaction, TransactionError};
 
 use crate::postgres::Postgres;
-use crate::support::{Shop, pay};
+use crate::support::{Shop, key, pay};
 
 async fn begun(shop: &Shop) -> Transaction {
     shop.reserved().await.begin_transaction(&shop.store).await.unwrap()
@@ -117,4 +117,16 @@ async fn a_link_that_breaks_under_a_running_statement_does_not_keep_the_key() {
     drop(transaction);
     assert_eq!(shop.eventual_attempt().await, 2);
     assert_eq!(shop.payments().await, 0);
+}
+
+#[tokio::test]
+async fn a_connection_whose_prepared_statements_its_user_has_thrown_away_is_not_used_for_long() {
+    let options = Options::new().statements(Statements::Prepared).pool_size(1);
+    let shop = Shop::on(Postgres::start().await, options).await;
+    let transaction = begun(&shop).await;
+    transaction.batch_execute("DEALLOCATE ALL").await.unwrap();
+    transaction.complete(Response::bytes("paid")).await.unwrap();
+    let error = shop.store.get(&key()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    shop.store.get(&key()).await.unwrap().unwrap();
 }
