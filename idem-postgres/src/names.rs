@@ -1,8 +1,9 @@
 //! [`Names`]: where the tables are; and the statements, which name them.
 //!
 //! INV-1: a name reaches SQL only between quotes, with the quotes in it doubled.
-//! INV-2: every statement names its tables with their schema and its functions with `pg_catalog`, so that what it does
-//! does not depend on a `search_path`, the user's own transaction's included.
+//! INV-2: every statement names its tables with their schema, and its functions, operators and types with `pg_catalog` (or
+//! in SQL's own words, which mean those), so that what it does does not depend on a `search_path`, the user's own
+//! transaction's included.
 
 use crate::error::Cause;
 

@@ -27,6 +27,11 @@ macro_rules! statements {
                     types: &[$(Type::$ty),*],
                 }),+ }
             }
+
+            #[cfg(test)]
+            fn all(&self) -> Vec<&Statement> {
+                vec![$(&self.$name),+]
+            }
         }
     };
 }
@@ -58,4 +63,27 @@ statements! {
 fn uncommented(sql: &str) -> String {
     let lines = sql.lines().map(|line| line.split("--").next().unwrap_or(line).trim());
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operator_is_left_to_the_search_path() {
+        let texts = SqlTexts::new(&Names::new("public", "idem_record").unwrap());
+        for Statement { sql, .. } in texts.all() {
+            let bare = ["<", ">", "+", "*", "%", " - ", "BETWEEN", " IN ", "DISTINCT", "::int", "::text"];
+            let operators = ["=", "<=", ">=", "<>", "<", ">", "+", "-", "*", "%"];
+            let left = operators.iter().fold(sql.clone(), |sql, operator| {
+                sql.replace(&format!("OPERATOR(pg_catalog.{operator})"), "")
+            });
+            let left = left.replace("::integer", "").replace("pg_catalog.count(*)", "");
+            assert!(!bare.iter().any(|operator| left.contains(operator)), "{left}");
+            // Between these words it assigns.
+            let (before, after) = left.split_once(" SET ").unwrap_or((&left, ""));
+            let after = after.split_once(" WHERE ").map_or("", |(_, condition)| condition);
+            assert!(!before.contains('=') && !after.contains('='), "{left}");
+        }
+    }
 }
