@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p idem-bench -- \
-//!     [--store memory:|sqlite:DIRECTORY|redis:|postgres://..|http:] [--quick] [--runs N] [--json FILE]
+//!     [--store memory:|sqlite:DIRECTORY|postgres:DIRECTORY|redis:|http:] [--quick] [--runs N] [--json FILE]
 //! ```
 //!
 //! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
@@ -33,9 +33,9 @@ use crate::report::Report;
 /// Measures what idem adds to its storages.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What to measure: `memory:`, `sqlite:` and the directory on whose disk its files are made, or `http:`, the HTTP layer
-    /// on the memory store; `redis:` or `valkey:`, a server that is started for the purpose, or the URL of one that nobody
-    /// else uses; or the URL of a Postgres database, whose schema `idem_bench` is made and dropped.
+    /// What to measure: `memory:`, or `http:`, the HTTP layer on the memory store; `sqlite:` or `postgres:` and the directory
+    /// on whose disk its files are made; `redis:` or `valkey:`, a server that is started for the purpose. Or the URL of a
+    /// Redis that nobody else uses, or of a Postgres database, whose schema `idem_bench` is made and dropped.
     #[arg(long, default_value = "memory:")]
     store: String,
     /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
@@ -70,7 +70,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 sqlite::run(&sqlite::Scale::new(args.quick), Path::new(directory))?
             }
             Some(("postgres" | "postgresql", _)) => {
-                postgres::run(&postgres::Scale::new(args.quick), &args.store)?
+                postgres::run(&postgres::Scale::new(args.quick), &args.store, run == 1)?
             }
             Some(("http", "")) => http::run(&http::Scale::new(args.quick))?,
             Some(("redis" | "valkey" | "redis+unix", _)) => {
@@ -78,8 +78,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             }
             _ => {
                 return Err(
-                    "--store is `memory:`, `http:`, `sqlite:` and a directory, `redis:`, `valkey:`, or a \
-                            redis:// or postgres:// URL"
+                    "--store is `memory:`, `http:`, `sqlite:` or `postgres:` and a directory, `redis:`, `valkey:`, \
+                            or a redis:// or postgres:// URL"
                         .into(),
                 );
             }

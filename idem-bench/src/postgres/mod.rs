@@ -3,13 +3,16 @@
 //! - [`floor`]: the same work in plain statements, on the same pool.
 //! - [`throughput`]: first requests by 1 to 64 callers at once (figures a to d), and the log that they write (g).
 //! - [`replay`]: a replay against a bare `SELECT` (e), and 64 refusals at once (f).
-//! - [`growth`]: what a large table costs (h, i).
+//! - [`growth`]: what a large table costs, and how large it is (h to j). Filling it takes minutes, so that only the first
+//!   run has these figures.
+//! - [`server`]: the server that is measured.
 //!
 //! Everything is made in the schema `idem_bench` of the database, which is dropped before and after.
 
 mod floor;
 mod growth;
 mod replay;
+mod server;
 mod throughput;
 
 use std::error::Error;
@@ -42,14 +45,23 @@ impl Scale {
     }
 }
 
-/// All figures, once, in the database of a URL.
-pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
+/// The figures of a run; `store` is `postgres:` and a directory, on whose disk a server of our own is then, or the URL of a
+/// database.
+pub(crate) fn run(scale: &Scale, store: &str, is_first: bool) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let server = server::Server::of(store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let url = &*server.url;
     let operator = runtime.block_on(operator(url))?;
     runtime.block_on(operator.batch_execute("DROP SCHEMA IF EXISTS idem_bench CASCADE"))?;
+    let flush = server.flush()?;
     let mut figures = throughput::first_requests(scale, url, &runtime, &operator)?;
+    for durable in figures.iter_mut().filter(|figure| figure.unit == "x") {
+        durable.flush = flush;
+    }
     figures.extend(replay::answers(scale, url, &runtime)?);
-    figures.extend(growth::slowdown_and_size(scale, url, &runtime, &operator)?);
+    if is_first {
+        figures.extend(growth::slowdown_and_size(scale, url, &runtime, &operator)?);
+    }
     runtime.block_on(operator.batch_execute("DROP SCHEMA idem_bench CASCADE"))?;
     Ok(figures)
 }

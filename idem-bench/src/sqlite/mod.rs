@@ -8,7 +8,7 @@
 //! - [`flush`]: how long the disk takes to make something durable, which stands beside every durable figure.
 
 mod floor;
-mod flush;
+pub(crate) mod flush;
 mod growth;
 mod layouts;
 mod replay;
