@@ -10,6 +10,7 @@ mod coverage;
 mod features;
 mod hygiene;
 mod install;
+mod kills;
 mod llvm;
 mod metadata;
 mod miri;
@@ -54,7 +55,9 @@ enum Task {
     Miri,
     /// Runs the tests of idem-core and idem-memory under `AddressSanitizer`
     Asan,
-    /// Runs every test many times over, to find those that only mostly pass; writes results/soak.md
+    /// Kills services in the midst of a request, in each named window forty times; writes results/kills.md
+    Kills,
+    /// The same, and then every test many times over, to find those that only mostly pass; writes results/soak.md
     Soak {
         /// How many times
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Mutants { resume, arguments } => mutants::run(&workspace, resume, &arguments),
         Task::Miri => miri::run_tests(&workspace),
         Task::Asan => asan::run_tests(&workspace),
+        Task::Kills => kills::run_at_length(&workspace),
         Task::Soak { times } => soak::run_repeatedly(&workspace, times),
         Task::Bench { arguments } => bench::run(&workspace, &arguments),
     });
