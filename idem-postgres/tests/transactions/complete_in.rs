@@ -1,11 +1,14 @@
 //! Completion inside of a transaction that is the user's own.
 
+use conformance_tests::server::Proxy;
 use idem_core::{
-    CompleteOutcome, Completion, Effect, OwnerToken, ReservationStore, Response, StoreError, StoreErrorKind,
+    CompleteOutcome, Completion, Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response,
+    StoreError, StoreErrorKind,
 };
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use crate::support::{DAY, LEASE, Shop, key, words};
+use crate::postgres::client;
+use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
 fn completion(answer: &'static str) -> Completion {
     Completion::new(Response::bytes(answer), DAY)
@@ -146,4 +149,57 @@ async fn a_statement_timeout_and_a_lock_timeout_are_timeouts_without_effect() {
         assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
         assert!(words(&error).contains(code), "{}", words(&error));
     }
+}
+
+/// The caller's own transaction, over a link that can be cut.
+async fn over(proxy: &Proxy) -> Client {
+    client(&format!("postgres://idem@{}/postgres", proxy.address())).await.unwrap()
+}
+
+async fn reserved_again(shop: &Shop, owner: OwnerToken) -> ReserveOutcome {
+    shop.store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_whole_transaction_that_is_sent_again_after_a_lost_reply_has_no_second_effect() {
+    for level in LEVELS {
+        let shop = Shop::open().await;
+        let proxy = Proxy::start(shop.server.address()).await;
+        let (reservation, mut client) = (shop.reserved().await, over(&proxy).await);
+        let mut transaction = at(&mut client, level).await;
+        complete(&shop, &mut transaction, reservation.owner()).await.map(drop).unwrap();
+        proxy.cut_when_request_contains(b"COMMIT");
+        assert!(transaction.commit().await.is_err());
+        assert!(proxy.has_sprung());
+
+        assert_eq!(reserved_again(&shop, reservation.owner()).await, ReserveOutcome::Stale);
+        let mut client = over(&proxy).await;
+        let mut again = at(&mut client, level).await;
+        let told = complete(&shop, &mut again, reservation.owner()).await.unwrap();
+        assert_eq!(told, CompleteOutcome::AlreadyCompleted);
+        again.rollback().await.unwrap();
+        assert_eq!(shop.payments().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_whole_transaction_whose_commit_never_arrived_is_sent_again_and_has_its_effect() {
+    let shop = Shop::open().await;
+    let proxy = Proxy::start(shop.server.address()).await;
+    let (reservation, mut client) = (shop.reserved().await, over(&proxy).await);
+    let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
+    complete(&shop, &mut transaction, reservation.owner()).await.map(drop).unwrap();
+    proxy.cut();
+    assert!(transaction.commit().await.is_err());
+
+    let again = reserved_again(&shop, reservation.owner()).await;
+    assert!(matches!(again, ReserveOutcome::Reserved { attempt: 1, .. }), "{again:?}");
+    let mut client = over(&proxy).await;
+    let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
+    let told = complete(&shop, &mut transaction, reservation.owner()).await.unwrap();
+    assert_eq!(told, CompleteOutcome::Completed);
+    transaction.commit().await.unwrap();
+    reservation.committed(&Response::bytes("paid").into());
+    assert_eq!(shop.payments().await, 1);
+    assert!(shop.is_replayed("paid").await);
 }
