@@ -1,5 +1,8 @@
 //! An owner that is stopped for longer than its lease, and wakes up after another process has finished its request.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::servers::{Postgres, Redis};
@@ -8,7 +11,7 @@ use crate::support::{Files, Process};
 const LEASE: [&str; 3] = ["--simulate", "--lease", "1s"];
 
 /// The owner stands still in its handler; it has written nothing yet.
-const SLOW: &str = r#"{"name": "orders", "simulate": {"delay_ms": 3000}}"#;
+const SLOW: &str = r#"{"name": "orders", "simulate": {"delay_ms": 4000}}"#;
 
 /// Runs the story on two processes of one store, and gives the ledger's attempts in the order of their rows.
 ///
@@ -16,11 +19,15 @@ const SLOW: &str = r#"{"name": "orders", "simulate": {"delay_ms": 3000}}"#;
 /// would be the first.
 fn zombie_of(owner: &Process, other: &Process) -> Vec<serde_json::Value> {
     let first = owner.create_until_in_flight("a", SLOW);
+    // Only an owner that knows of its reservation renews it. One that is stopped before that has no run: when it wakes up,
+    // it asks again, and is given the other's answer.
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(other.create(Some("a"), SLOW).status, 409, "its lease is renewed");
     owner.pause();
     // Refused for as long as the lease of the stopped one runs; then this request runs itself.
     let second = loop {
         match other.create(Some("a"), SLOW) {
-            answer if answer.status == 409 => std::thread::yield_now(),
+            answer if answer.status == 409 => thread::yield_now(),
             answer => break answer,
         }
     };
