@@ -1,8 +1,10 @@
 //! `cargo xtask kills`: services are killed in the midst of a request, in each named window more often than an ordinary run
 //! of the tests does it.
 
+use std::process::Stdio;
+
 use crate::metadata::Metadata;
-use crate::step::{Result, cargo, read, shown};
+use crate::step::{Result, capture, cargo, fail, shown};
 use crate::{report, servers};
 
 /// How often each window is hit.
@@ -12,12 +14,19 @@ const PER_WINDOW: &str = "40";
 /// seed, the hits of each window, and how many keys were checked.
 pub(crate) fn run_at_length(workspace: &Metadata) -> Result {
     servers::ensure_servers(workspace)?;
+    // With the features that all tests are built with, so that nothing is built again.
     let mut rounds =
-        cargo("test --package provision --test kills -- --nocapture --test-threads 1".split(' '));
+        cargo("test --workspace --all-features --test kills -- --nocapture --test-threads 1".split(' '));
     rounds.env("IDEM_KILLS_PER_WINDOW", PER_WINDOW);
-    eprintln!("\n==> {}", shown(&rounds));
-    let printed = read(&mut rounds)?;
+    let rounds = rounds.stderr(Stdio::inherit()); // where a failure says what it is
+    eprintln!("\n==> {}", shown(rounds));
+    let output = capture(rounds)?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        // The seed repeats them.
+        return fail(format!("the kill rounds failed\n{}", printed.trim()));
+    }
     let told: Vec<_> = printed.lines().filter(|line| !line.is_empty()).collect();
-    let body = format!("`{}`\n\n```text\n{}\n```\n", shown(&rounds), told.join("\n"));
+    let body = format!("`{}`\n\n```text\n{}\n```\n", shown(rounds), told.join("\n"));
     report::write(workspace, "kills", "Services killed in the midst of a request", "cargo xtask kills", &body)
 }
