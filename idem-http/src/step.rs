@@ -56,6 +56,9 @@ use crate::unprotected::Running;
 ///     }
 /// }
 /// ```
+///
+/// With Postgres, `reservation.begin_transaction(&store)` of `idem-postgres` gives an open transaction, whose `complete`
+/// takes what the recorder made.
 #[must_use = "a step that is dropped is abandoned"]
 pub struct TransactionalStep {
     reservation: Reservation,

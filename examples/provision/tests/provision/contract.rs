@@ -140,7 +140,10 @@ fn what_a_store_cannot_do_is_said_at_the_start() {
     refuses(&["--store", "memory:", "--ledger", &ledger, "--listen", &taken], &taken);
     let no_ledger = files.path("none").join("ledger.db").display().to_string();
     refuses(&["--store", "memory:", "--ledger", &no_ledger], &no_ledger);
-    let output =
-        provision().args(["serve", "--store", "mongodb://user:secret@host", "--ledger", &ledger]).output();
-    assert!(!String::from_utf8(output.unwrap().stderr).unwrap().contains("secret"));
+    for scheme in ["mongodb", "redis", "postgres"] {
+        let url = format!("{scheme}://user:secret@127.0.0.1:1/db");
+        let output = provision().args(["serve", "--store", &url, "--ledger", &ledger]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && !said.contains("secret"), "{said}");
+    }
 }
