@@ -141,16 +141,17 @@ impl Process {
         thread::spawn(move || ask(&address, &head, &body))
     }
 
-    /// The same, once it has reserved its key: it is sent twice, and one of the two is refused for the other. If it is
-    /// slow, that is over already, and both have an answer.
+    /// The same, once it has reserved its key: it is sent twice, and one of the two is refused for the other. On a slow
+    /// machine that one may have its answer already.
     pub(crate) fn create_until_in_flight(&self, key: &str, body: &str) -> JoinHandle<Answer> {
         let mut both = [self.creating(key, body), self.creating(key, body)];
         while !both[0].is_finished() {
             both.reverse();
             thread::yield_now();
         }
-        let [_refused, running] = both;
-        running
+        let [ended, other] = both;
+        let answer = ended.join().unwrap();
+        if answer.status == 409 { other } else { thread::spawn(|| answer) }
     }
 
     /// All of the request but the end of its body.
