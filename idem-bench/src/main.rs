@@ -12,6 +12,8 @@
 //!
 //! The exit status is 1 if a target was missed, and 0 with `--quick`, whose figures are too short to judge by.
 
+mod callers;
+mod flush;
 mod http;
 mod load;
 mod memory;

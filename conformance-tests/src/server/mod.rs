@@ -29,6 +29,7 @@
 //! Linux only: the moved clock preloads a small C library, which the system's C compiler makes.
 
 mod clock;
+pub mod postgres;
 mod process;
 mod proxy;
 

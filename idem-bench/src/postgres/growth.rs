@@ -3,20 +3,22 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Instant;
 
 use idem_core::ReservationStore;
+use idem_postgres::PostgresStore;
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 
-use super::throughput::{Side, all_at_once, shares};
 use super::{Scale, open};
+use crate::callers::{first_requests, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};
-use crate::rounds::{Spread, alternate, nanos, nanos_each};
+use crate::rounds::{Spread, alternate, nanos};
 
 /// Callers at once.
-const CALLERS: u64 = 8;
+const CALLERS: usize = 8;
 /// The numbers of the probes, beyond those of the records.
 const FIRST_PROBE: u64 = 1 << 40;
 /// Records made by one statement.
@@ -54,13 +56,10 @@ pub(super) fn slowdown_and_size(
     let (table, indexes) = (per_record(row.get(0))?, per_record(row.get(1))?);
 
     let next = Cell::new(FIRST_PROBE);
-    let (small, large) = (Side::Store(small), Side::Store(large));
-    let probe = |side: &Side| {
+    let (small, large) = (Arc::new(small), Arc::new(large));
+    let probe = |store: &Arc<PostgresStore>| {
         let first = next.replace(next.get() + scale.requests);
-        let shares = shares(load.requests(first..first + scale.requests), CALLERS);
-        let started = Instant::now();
-        runtime.block_on(all_at_once(side, shares));
-        nanos_each(started, usize::try_from(scale.requests).unwrap_or(usize::MAX))
+        first_requests(runtime, store, shares(load.requests(first..first + scale.requests), CALLERS))
     };
     let rounds = alternate(scale.rounds, || probe(&small), || probe(&large));
     Ok(vec![
@@ -96,8 +95,12 @@ pub(super) fn slowdown_and_size(
 }
 
 /// How long a thousand expired records take to be found and removed.
-fn sweep(scale: &Scale, runtime: &Runtime, operator: &Client, side: &Side) -> Result<Figure, Box<dyn Error>> {
-    let Side::Store(store) = side else { unreachable!("the floor is not swept") };
+fn sweep(
+    scale: &Scale,
+    runtime: &Runtime,
+    operator: &Client,
+    store: &PostgresStore,
+) -> Result<Figure, Box<dyn Error>> {
     let expire = "UPDATE idem_bench.growth SET expires_at = now() - INTERVAL '1 minute',
             sweep_after = date_trunc('minute', now() - INTERVAL '1 minute')
         WHERE key IN (SELECT key FROM idem_bench.growth WHERE completed_at IS NOT NULL LIMIT 1000)";

@@ -7,10 +7,10 @@ use idem_core::{OwnerToken, ReservationStore, ReserveOutcome};
 use tokio::runtime::Runtime;
 
 use super::Scale;
-use super::callers::all_at_once;
 use super::floor::Floor;
 use super::processors::{Bill, Processors, explained};
 use super::server::Server;
+use crate::callers::all_at_once;
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate};

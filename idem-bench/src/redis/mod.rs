@@ -12,7 +12,6 @@
 //! Server and client share the machine's cores, so that only ratios can be carried elsewhere.
 
 mod burst;
-mod callers;
 mod floor;
 mod processors;
 mod replay;

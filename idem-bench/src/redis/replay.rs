@@ -8,10 +8,10 @@ use idem_core::{Answer, Key, OwnerToken, ReservationStore, ReserveOutcome};
 use tokio::runtime::Runtime;
 
 use super::Scale;
-use super::callers::{all_at_once, shares};
 use super::floor::Floor;
 use super::processors::{Bill, Processors, explained};
 use super::server::Server;
+use crate::callers::{all_at_once, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate};

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 use super::Scale;
-use super::callers::{all_at_once, shares};
 use super::server::{Server, statistic};
+use crate::callers::{first_requests, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::Spread;
-use crate::subject::{fingerprint, first_request};
 
 pub(super) fn per_record(
     scale: &Scale,
@@ -33,14 +32,7 @@ pub(super) fn per_record(
     // A few at a time, so that the keys and answers of all do not have to be held here.
     let part = scale.records / 20;
     for begins in (0..scale.records).step_by(usize::try_from(part)?) {
-        all_at_once(runtime, shares(load.requests(begins..begins + part), 64), |requests| {
-            let store = Arc::clone(&store);
-            async move {
-                for request in requests {
-                    first_request(&*store, fingerprint(), request).await;
-                }
-            }
-        });
+        first_requests(runtime, &store, shares(load.requests(begins..begins + part), 64));
     }
     let (used, keys) = {
         let (used_then, keys_then) = runtime.block_on(memory())?;

@@ -7,14 +7,14 @@ use idem_redis::RedisStore;
 use tokio::runtime::Runtime;
 
 use super::Scale;
-use super::callers::{all_at_once, shares};
 use super::floor::Floor;
 use super::processors::{Bill, Processors, explained};
 use super::server::Server;
+use crate::callers::{self, all_at_once, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate};
-use crate::subject::{check_answers, fingerprint, first_request};
+use crate::subject::check_answers;
 
 /// What the subject is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,17 +85,7 @@ fn of(
         || {
             let begins = store_next;
             let requests = requests(&of_store, &mut store_next);
-            let round = || {
-                all_at_once(runtime, requests, |requests| {
-                    let store = Arc::clone(store);
-                    async move {
-                        for request in requests {
-                            first_request(&*store, fingerprint(), request).await;
-                        }
-                    }
-                })
-            };
-            let took = processors.charge(&bill, count, round);
+            let took = processors.charge(&bill, count, || callers::first_requests(runtime, store, requests));
             check_answers(runtime, &**store, &of_store, begins..store_next);
             took
         },

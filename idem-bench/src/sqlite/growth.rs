@@ -6,22 +6,22 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use idem_sqlite::SqliteStore;
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
 
-use super::throughput::{all_at_once, shares};
-use super::{Scale, flush, open};
+use super::{Scale, open};
+use crate::callers::{first_requests, shares};
+use crate::flush;
 use crate::load::Load;
 use crate::report::{Figure, Target};
-use crate::rounds::{Spread, alternate, nanos_each};
+use crate::rounds::{Spread, alternate};
 use crate::subject::check_answers;
 
 /// Callers at once, of the records and of the probes: enough to share the disk's flush, which is the same in a small
 /// file.
-const CALLERS: u64 = 256;
+const CALLERS: usize = 256;
 /// How many requests are made ready at a time, outside of what is measured.
 const BATCH: u64 = 20_000;
 /// Probes in a round.
@@ -47,10 +47,7 @@ pub(super) fn slowdown_and_size(
     let next = Cell::new(FIRST_PROBE);
     let probe = |store: &Arc<SqliteStore>| {
         let first = next.replace(next.get() + PROBES);
-        let shares = shares(load.requests(first..first + PROBES), CALLERS);
-        let started = Instant::now();
-        runtime.block_on(all_at_once(store, shares));
-        nanos_each(started, usize::try_from(PROBES).unwrap_or(usize::MAX))
+        first_requests(runtime, store, shares(load.requests(first..first + PROBES), CALLERS))
     };
     let rounds = alternate(scale.rounds, || probe(&small), || probe(&large));
 
@@ -84,7 +81,7 @@ fn fill(runtime: &Runtime, store: &Arc<SqliteStore>, load: &Load, numbers: Range
     let mut first = numbers.start;
     while first < numbers.end {
         let end = numbers.end.min(first + BATCH);
-        runtime.block_on(all_at_once(store, shares(load.requests(first..end), CALLERS)));
+        first_requests(runtime, store, shares(load.requests(first..end), CALLERS));
         first = end;
     }
 }

@@ -5,10 +5,8 @@
 //! - [`replay`]: a replay while the writer is busy (e).
 //! - [`growth`]: what a large file costs, in time and in bytes (f, g).
 //! - [`layouts`]: what other forms of the table would cost (h to k).
-//! - [`flush`]: how long the disk takes to make something durable, which stands beside every durable figure.
 
 mod floor;
-pub(crate) mod flush;
 mod growth;
 mod layouts;
 mod replay;

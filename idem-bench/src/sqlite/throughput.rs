@@ -5,18 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use idem_sqlite::SqliteStore;
 use tokio::runtime::Runtime;
 
 use super::floor::Floor;
-use super::{Scale, flush, open};
-use crate::load::{Load, Request};
+use super::{Scale, open};
+use crate::callers::{self, next, shares};
+use crate::flush;
+use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};
-use crate::subject::{check_answers, fingerprint, first_request};
+use crate::subject::{check_answers, fingerprint};
 
 /// The figure, its callers, and how many times as fast as the floor they have to be.
-const CONCURRENCY: [(&str, u64, f64); 4] = [("a", 1, 0.9), ("b", 16, 5.0), ("c", 64, 8.0), ("d", 256, 13.0)];
+const CONCURRENCY: [(&str, usize, f64); 4] =
+    [("a", 1, 0.9), ("b", 16, 5.0), ("c", 64, 8.0), ("d", 256, 13.0)];
 
 pub(super) fn first_requests(
     scale: &Scale,
@@ -34,7 +36,7 @@ fn of(
     directory: &Path,
     runtime: &Runtime,
     id: &'static str,
-    callers: u64,
+    callers: usize,
     target: f64,
 ) -> Result<Figure, Box<dyn Error>> {
     let files = tempfile::tempdir_in(directory)?;
@@ -43,7 +45,7 @@ fn of(
     let floor = Floor::create(&files.path().join("floor.db"))?;
     let store = Arc::new(runtime.block_on(open(&files.path().join("idem.db")))?);
     // As many as keep each caller busy for a while; the floor needs no more than its one caller.
-    let per_round = scale.requests.max(callers * 20);
+    let per_round = scale.requests.max(20 * callers as u64);
     let (mut floor_next, mut store_next) = (0..scale.requests, 0..per_round);
 
     let rounds = alternate(
@@ -59,10 +61,8 @@ fn of(
         },
         || {
             let numbers = next(&mut store_next);
-            let (count, shares) = (per_round, shares(load.requests(numbers.clone()), callers));
-            let started = Instant::now();
-            runtime.block_on(all_at_once(&store, shares));
-            let took = nanos_each(started, usize::try_from(count).unwrap_or(usize::MAX));
+            let took =
+                callers::first_requests(runtime, &store, shares(load.requests(numbers.clone()), callers));
             check_answers(runtime, &*store, &load, numbers);
             took
         },
@@ -76,38 +76,4 @@ fn of(
         beside: Vec::new(),
         flush: Some(flush),
     })
-}
-
-/// Lets each caller make its requests one after the other, all callers at once.
-pub(super) async fn all_at_once(store: &Arc<SqliteStore>, shares: Vec<Vec<Request>>) {
-    let callers: Vec<_> = shares
-        .into_iter()
-        .map(|requests| {
-            let store = Arc::clone(store);
-            tokio::spawn(async move {
-                for request in requests {
-                    first_request(&*store, fingerprint(), request).await;
-                }
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.unwrap_or_else(|error| panic!("a caller failed: {error}"));
-    }
-}
-
-/// The requests, dealt out to the callers.
-pub(super) fn shares(requests: Vec<Request>, callers: u64) -> Vec<Vec<Request>> {
-    let mut shares: Vec<Vec<Request>> = (0..callers).map(|_| Vec::new()).collect();
-    let count = shares.len();
-    for (number, request) in requests.into_iter().enumerate() {
-        shares[number % count].push(request);
-    }
-    shares
-}
-
-/// The range, which moves on by its own length.
-pub(super) fn next(range: &mut std::ops::Range<u64>) -> std::ops::Range<u64> {
-    let next = range.end..range.end + (range.end - range.start);
-    std::mem::replace(range, next)
 }

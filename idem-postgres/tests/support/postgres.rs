@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use conformance_tests::server::postgres::{as_its_user, hand_over, programs};
 use conformance_tests::server::{MovedClock, Process, free_port};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -97,7 +98,7 @@ impl Postgres {
     }
 
     async fn on(directory: TempDir, server: Self) -> Self {
-        give_to_the_servers_user(directory.path());
+        hand_over(directory.path());
         let server = Self { directory: Some(directory), ..server };
         server.run().await;
         server
@@ -173,7 +174,7 @@ impl Postgres {
     }
 
     fn spawn(&self) -> Process {
-        let mut command = as_the_servers_user(&binaries().join("postgres"));
+        let mut command = as_its_user(&programs().join("postgres"));
         command.arg("-D").arg(self.directory().join("data"));
         let port = format!("port={}", self.port);
         let fixed = [
@@ -236,8 +237,8 @@ impl PgBouncer {
             "default_pool_size = 8".to_owned(),
         ];
         fs::write(&config, lines.join("\n")).unwrap();
-        give_to_the_servers_user(directory.path());
-        let mut command = as_the_servers_user(&pgbouncer());
+        hand_over(directory.path());
+        let mut command = as_its_user(&pgbouncer());
         command.arg(&config);
         let log = directory.path().join("log");
         let mut process = Process::start(&command, &log);
@@ -285,8 +286,8 @@ fn template() -> PathBuf {
     if !template.exists() {
         // The server's user may not be allowed to look into the build directory.
         let making = tempfile::tempdir().unwrap();
-        give_to_the_servers_user(making.path());
-        let mut initdb = as_the_servers_user(&binaries().join("initdb"));
+        hand_over(making.path());
+        let mut initdb = as_its_user(&programs().join("initdb"));
         initdb.args(["--username=idem", "--auth=trust", "--no-sync", "--wal-segsize=1", "--locale=C"]);
         initdb.args(["--encoding=UTF8", "--no-instructions", "-D"]).arg(making.path().join("data"));
         let made = initdb.current_dir(making.path()).output().unwrap();
@@ -301,45 +302,9 @@ fn template() -> PathBuf {
     template
 }
 
-/// Debian keeps them out of the path, a directory for each version: the latest is taken.
-fn binaries() -> PathBuf {
-    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<_> = of_debian
-        .filter_map(|version| Some((version.file_name().to_str()?.parse::<u32>().ok()?, version.path())))
-        .filter(|(_, path)| path.join("bin/initdb").exists())
-        .collect();
-    found.sort();
-    if let Some((_, path)) = found.pop() {
-        return path.join("bin");
-    }
-    let asked = Command::new("pg_config").arg("--bindir").output().expect("Postgres is installed");
-    PathBuf::from(String::from_utf8(asked.stdout).unwrap().trim())
-}
-
 fn pgbouncer() -> PathBuf {
     let of_debian = PathBuf::from("/usr/sbin/pgbouncer");
     if of_debian.exists() { of_debian } else { PathBuf::from("pgbouncer") }
-}
-
-fn is_root() -> bool {
-    rustix::process::getuid().is_root()
-}
-
-/// Postgres and pgbouncer refuse to run as root.
-fn as_the_servers_user(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
-    command
-}
-
-fn give_to_the_servers_user(directory: &Path) {
-    if is_root() {
-        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(directory).status().unwrap();
-        assert!(given.success());
-    }
 }
 
 /// Puts the server under the clock, with a copy of the library that its user can read.
