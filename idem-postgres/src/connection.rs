@@ -45,10 +45,7 @@ impl Held {
         statement: &Statement,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        let object = match &self.object {
-            Some(object) => object,
-            None => self.object.insert(taken(&self.pool, self.within).await?),
-        };
+        let object = present(&mut self.object, &self.pool, self.within).await?;
         self.is_busy = true;
         let result = run(object, self.statements, statement, parameters).await;
         self.is_busy = false;
@@ -84,10 +81,7 @@ impl Held {
 
     /// Runs a text of several statements as one transaction.
     pub(crate) async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
-        let object = match &self.object {
-            Some(object) => object,
-            None => self.object.insert(taken(&self.pool, self.within).await?),
-        };
+        let object = present(&mut self.object, &self.pool, self.within).await?;
         self.is_busy = true;
         let result = object.batch_execute(sql).await.map_err(Failure::sent);
         self.is_busy = false;
@@ -113,6 +107,18 @@ impl Drop for Held {
     }
 }
 
+/// The connection that is held, or another one.
+async fn present<'h>(
+    held: &'h mut Option<Object>,
+    pool: &Pool,
+    within: Duration,
+) -> Result<&'h Object, Failure> {
+    match held {
+        Some(object) => Ok(object),
+        None => Ok(held.insert(taken(pool, within).await?)),
+    }
+}
+
 /// A connection of the pool, or a new one.
 async fn taken(pool: &Pool, within: Duration) -> Result<Object, Failure> {
     // Not by the pool's own timeouts: a pool of the user's may have been made without a runtime for them.
@@ -129,7 +135,7 @@ async fn taken(pool: &Pool, within: Duration) -> Result<Object, Failure> {
 }
 
 /// A connection while a transaction is open on it. Dropped, it is closed (INV-1): only [`end`](Self::end) and
-/// [`commit`](Self::commit) give it back to its pool.
+/// [`commit_within`](Self::commit_within) give it back to its pool.
 pub(crate) struct InTransaction {
     object: Option<Object>,
     statements: Statements,
@@ -180,7 +186,7 @@ impl InTransaction {
     }
 
     /// Commits, and gives the connection back; if that failed, it is closed. `None`: there was no answer in time.
-    pub(crate) async fn commit(&mut self, within: Duration) -> Option<Result<(), Failure>> {
+    pub(crate) async fn commit_within(&mut self, within: Duration) -> Option<Result<(), Failure>> {
         let Some(object) = self.object.take() else { return Some(Err(Failure::Sent(None))) };
         let committed = tokio::time::timeout(within, object.batch_execute("COMMIT")).await;
         if !matches!(committed, Ok(Ok(()))) {

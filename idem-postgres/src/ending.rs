@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::TransactionError;
 use crate::binary::Binary;
-use crate::connection::{End, InTransaction, Parameter};
+use crate::connection::Parameter;
 use crate::error::Failure;
 use crate::lock::{LockRow, Locked};
 use crate::row::RowError;
@@ -146,22 +146,6 @@ pub(crate) fn locked(rows: &[Row]) -> Result<Result<Locked, TransactionError>, R
     };
     let row = rows.first().map(columns).transpose().map_err(|_| RowError::Malformed("record"))?;
     Locked::found(row)
-}
-
-/// Rolls back, or gives the connection up, and says whether the session went on to the end. A statement that its caller
-/// did not wait for may still be running and hold the record's lock, also on a server that has not noticed that its client
-/// is gone: its session is ended then.
-pub(crate) async fn roll_back(store: &Inner, mut connection: InTransaction, locked: Locked) -> bool {
-    match connection.end("ROLLBACK", ROLLBACK_TIMEOUT).await {
-        End::Said => true,
-        // By its commit, which nobody may end.
-        End::Before => false,
-        End::Unsaid => {
-            drop(connection);
-            terminate(store, locked).await;
-            false
-        }
-    }
 }
 
 /// Ends the session of a transaction that cannot be ended any more.

@@ -15,9 +15,10 @@
 //!
 //! `store` is the trait, and `sql/` has its statements, one file for each; `row` reads a record, `statement` and `names` put
 //! the table's name into SQL. `connection` sends a statement and knows when a connection is fit to be used again;
-//! `connect` makes the pool, `schema` the tables, and `keeper` cleans up. `transaction` is the guard, `lock` what it finds when
-//! it begins, `guards` the keys whose heartbeats pause; `complete_in` is for transactions of the caller's, and `sqlx` both over
-//! sqlx. `error` says what each failure means, with `sqlstate` for what the server says.
+//! `connect` makes the pool, `schema` the tables, and `keeper` cleans up. `transaction` is the guard over tokio-postgres, and
+//! `sqlx` over sqlx: both are an `owned` transaction, which `ending` brings to its end; `lock` is what it finds when it begins,
+//! `guards` the keys whose heartbeats pause. `complete_in` is for transactions of the caller's. `session` has the statements
+//! that both drivers send. `error` says what each failure means, with `sqlstate` for what the server says.
 
 mod binary;
 mod complete_in;
@@ -32,9 +33,11 @@ mod keeper;
 mod lock;
 mod names;
 mod options;
+mod owned;
 mod patience;
 mod row;
 mod schema;
+mod session;
 mod sqlstate;
 #[cfg(feature = "sqlx")]
 pub mod sqlx;

@@ -5,27 +5,22 @@
 //! detected, and said.)
 //! INV-2: a connection in whose transaction something is not known to be over never goes back into the pool.
 
-use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use idem_core::{Answer, Completion, Effect, Operation, Reservation, StoreError, StoreErrorKind};
+use idem_core::{Answer, Operation, Reservation, StoreError};
 use thiserror::Error;
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, IsolationLevel};
 
 use crate::PostgresStore;
 use crate::binary::Binary;
-use crate::connection::{InTransaction, Parameter};
-use crate::ending::{
-    COMMIT_TIMEOUT, LOCK_TIMEOUT, ROLLBACK_TIMEOUT, give_back, locked, longest_idle, resolve, roll_back,
-    settle, unknown,
-};
+use crate::connection::{End, InTransaction, Parameter};
+use crate::ending::{COMMIT_TIMEOUT, LOCK_TIMEOUT, ROLLBACK_TIMEOUT, locked, longest_idle, terminate};
 use crate::error::{Cause, Failure};
-use crate::guards::Guard;
 use crate::lock::Locked;
-use crate::store::{Inner, WrittenCompletion, check_answer};
+use crate::owned::{Open, Owned};
+use crate::store::Inner;
 
 /// What Postgres adds to a [`Reservation`].
 pub trait ReservationExt: Sized + sealed::Sealed {
@@ -85,15 +80,8 @@ impl ReservationExt for Reservation {
     ) -> impl Future<Output = Result<Transaction, TransactionError>> + Send {
         let store = Arc::clone(&store.inner);
         async move {
-            match begin(&store, &self, level).await {
-                Ok(opened) => Ok(Transaction::new(store, self, opened)),
-                Err(error) => {
-                    if let TransactionError::Store(_) = &error {
-                        give_back(self);
-                    }
-                    Err(error)
-                }
-            }
+            let begun = begin(&store, &self, level).await;
+            Owned::begun(store, self, begun).map(Transaction)
         }
     }
 }
@@ -133,88 +121,39 @@ pub enum TransactionError {
 /// - Its connection goes back into the store's pool: settings are made with `SET LOCAL`, since what `SET` or `SET ROLE`
 ///   leave behind would be the store's from then on.
 #[must_use = "a transaction that is dropped is rolled back"]
-pub struct Transaction {
-    /// Taken by the end of it.
-    open: Option<Open>,
-    runtime: Handle,
-}
-
-struct Open {
-    connection: InTransaction,
-    locked: Locked,
-    reservation: Reservation,
-    store: Arc<Inner>,
-    /// While this is there, the heartbeat pauses.
-    guard: Guard,
-}
+#[derive(Debug)]
+pub struct Transaction(Owned<InTransaction>);
 
 impl Transaction {
-    fn new(
-        store: Arc<Inner>,
-        reservation: Reservation,
-        (connection, locked): (InTransaction, Locked),
-    ) -> Self {
-        let guard = store.guards.hold(reservation.key(), reservation.owner());
-        let open = Open { connection, locked, reservation, store, guard };
-        Self { open: Some(open), runtime: Handle::current() }
-    }
-
     /// The reservation that it completes.
     ///
     /// # Panics
     ///
     /// Never: it is there until the transaction is moved into one of its ends.
     pub fn reservation(&self) -> &Reservation {
-        &self.open().reservation
+        self.0.reservation()
     }
 
     /// Writes the completion, commits, and finishes the reservation. `Ok` means that both the effect and its completion
     /// are committed.
     ///
     /// A commit whose reply is lost is resolved: the record says what became of it. An error whose effect is
-    /// [`Unknown`](Effect::Unknown) remains only if the server cannot be asked before
+    /// [`Unknown`](idem_core::Effect::Unknown) remains only if the server cannot be asked before
     /// [`idle_in_transaction_timeout`](crate::Options::idle_in_transaction_timeout) has passed.
     ///
     /// From the call on it is decided: if the future is dropped, even unpolled, it goes on in the background.
     #[must_use = "await it to learn whether it was committed"]
     pub fn complete(
-        mut self,
+        self,
         answer: impl Into<Answer>,
     ) -> impl Future<Output = Result<(), TransactionError>> + Send {
-        let answer = answer.into();
-        let completing = self.open.take().map(|open| self.runtime.spawn(open.complete(answer)));
-        async move {
-            match completing {
-                Some(completing) => match completing.await {
-                    Ok(result) => result,
-                    // The runtime is shutting down.
-                    Err(gone) => Err(unknown(StoreErrorKind::Unavailable).with_source(gone).into()),
-                },
-                None => Err(TransactionError::Ended),
-            }
-        }
+        self.0.complete(answer.into())
     }
 
     /// Rolls back, and gives the reservation back: to be released, or to begin anew. What a `COMMIT` of the caller's own
     /// SQL has committed stays, and is not looked for.
-    pub async fn rollback(mut self) -> Reservation {
-        // It is there until one of the two ends takes it, and each of them takes the transaction itself.
-        let Some(open) = self.open.take() else { unreachable!("a transaction ends once") };
-        let Open { connection, locked, reservation, store, guard } = open;
-        // To its end, whatever becomes of the caller: it goes on in a task of its own.
-        let rolled_back = self.runtime.spawn(async move {
-            roll_back(&store, connection, locked).await;
-            drop(guard);
-        });
-        let _ = rolled_back.await;
-        reservation
-    }
-
-    fn open(&self) -> &Open {
-        let Some(open) = &self.open else {
-            unreachable!("a transaction that has ended is not there any more")
-        };
-        open
+    pub async fn rollback(self) -> Reservation {
+        self.0.rollback().await
     }
 }
 
@@ -222,27 +161,27 @@ impl Deref for Transaction {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        self.open().connection.client()
+        self.0.connection().client()
     }
 }
 
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        let Some(Open { connection, locked, reservation, store, guard }) = self.open.take() else { return };
-        self.runtime.spawn(async move {
-            roll_back(&store, connection, locked).await;
-            drop(guard);
-            // Only now: its abandoning would have waited for the lock.
-            drop(reservation);
-        });
+impl Open for InTransaction {
+    async fn commit(&mut self) -> Option<Result<(), StoreError>> {
+        let committed = self.commit_within(COMMIT_TIMEOUT).await;
+        committed.map(|committed| committed.map_err(|failure| failure.of(Operation::Complete)))
     }
-}
 
-impl fmt::Debug for Transaction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction")
-            .field("reservation", &self.open.as_ref().map(|open| &open.reservation))
-            .finish_non_exhaustive()
+    async fn roll_back(mut self, store: &Inner, locked: Locked) -> bool {
+        match self.end("ROLLBACK", ROLLBACK_TIMEOUT).await {
+            End::Said => true,
+            // By its commit, which nobody may end.
+            End::Before => false,
+            End::Unsaid => {
+                drop(self);
+                terminate(store, locked).await;
+                false
+            }
+        }
     }
 }
 
@@ -291,59 +230,5 @@ fn sql_of(level: IsolationLevel) -> &'static str {
         IsolationLevel::Serializable => "SERIALIZABLE",
         // Postgres does the same at both.
         _ => "READ COMMITTED",
-    }
-}
-
-impl Open {
-    async fn complete(mut self, answer: Answer) -> Result<(), TransactionError> {
-        match self.write_and_commit(&answer).await {
-            Ok(()) => {
-                drop(self.guard);
-                self.reservation.committed(&answer);
-                Ok(())
-            }
-            Err(error) => {
-                let is_same_server = roll_back(&self.store, self.connection, self.locked).await;
-                drop(self.guard);
-                Err(settle(&self.store, self.locked, is_same_server, self.reservation, error).await)
-            }
-        }
-    }
-
-    /// The completion is the last statement of the transaction, and waits for all that were sent before it.
-    async fn write_and_commit(&mut self, answer: &Answer) -> Result<(), TransactionError> {
-        let within = longest_idle(&self.store);
-        match timeout(within, self.write(answer)).await {
-            Ok(written) => written?,
-            Err(_elapsed) => return Err(Cause::StatementOpen.of(Operation::Complete).into()),
-        }
-        let error = match self.connection.commit(COMMIT_TIMEOUT).await {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(failure)) => failure.of(Operation::Complete),
-            None => unknown(StoreErrorKind::Timeout),
-        };
-        match error.effect {
-            Effect::NotApplied => Err(error.into()),
-            Effect::Unknown => resolve(&self.store, &self.reservation, self.locked, error).await,
-        }
-    }
-
-    async fn write(&mut self, answer: &Answer) -> Result<(), TransactionError> {
-        let completion = Completion::new(answer.clone(), self.reservation.retention());
-        check_answer(answer, self.store.options.max_answer_bytes)?;
-        let failed = |failure: Failure| TransactionError::Store(failure.in_transaction());
-
-        let (key, owner) = (self.reservation.key(), self.reservation.owner());
-        let written = WrittenCompletion::new(key, owner, &completion, Some(self.locked.transaction));
-        let sql = &self.store.sql;
-        let rows = self.connection.query(&sql.complete, &written.parameters()).await.map_err(failed)?;
-        if rows.is_empty() {
-            let rows = self.connection.query(&sql.transaction, &[]).await.map_err(failed)?;
-            let transaction = rows.first().and_then(|row| row.try_get::<_, Option<i64>>(0).ok().flatten());
-            // It is ours, so that the record is not: it has expired meanwhile.
-            let is_ours = transaction == Some(self.locked.transaction);
-            return Err(if is_ours { TransactionError::Lost } else { TransactionError::Ended });
-        }
-        Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! The guard: what it commits, and what its drop does.
 
+use conformance_tests::server::Proxy;
 use idem_core::{Admission, CompleteOutcome, Effect, ReleaseOutcome, RenewOutcome, Response, StoreErrorKind};
 use idem_postgres::{Options, ReservationExt, Statements, TransactionError};
+use tokio_postgres::IsolationLevel;
 
 use crate::postgres::{PgBouncer, Postgres};
 use crate::support::{Shop, key, pay, payload, words};
@@ -181,4 +183,35 @@ async fn a_beginning_that_is_cancelled_leaves_no_transaction_and_frees_the_key()
         }
         assert!(has_begun);
     }
+}
+
+/// A standby refuses to begin at that level. What had been sent behind it would be answered outside of any transaction, and
+/// behind a pooler perhaps to somebody else.
+#[tokio::test]
+async fn at_serializable_nothing_is_sent_before_the_beginning_is_answered() {
+    let server = Postgres::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let shop = Shop::through(server, proxy.address(), Options::new()).await;
+    let reservation = shop.reserved().await;
+    // Whoever asks for the record's lock has to wait, and is seen to.
+    let operator = shop.server.client().await;
+    operator.batch_execute("BEGIN; SELECT FROM idem_record FOR UPDATE").await.unwrap();
+    proxy.hold_replies(true);
+    let store = shop.store.clone();
+    let beginning = tokio::spawn(async move {
+        reservation.begin_transaction_at(&store, IsolationLevel::Serializable).await.map(drop)
+    });
+    // The beginning is done and not answered yet; or the lock was asked for all the same.
+    let reached = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+        OR state = 'idle in transaction' AND query LIKE 'BEGIN ISOLATION LEVEL SERIALIZABLE%'";
+    let client = shop.server.client().await;
+    let query: String = loop {
+        if let Some(row) = client.query_opt(reached, &[]).await.unwrap() {
+            break row.get(0);
+        }
+    };
+    assert!(query.starts_with("BEGIN"), "{query}");
+    operator.batch_execute("COMMIT").await.unwrap();
+    proxy.hold_replies(false);
+    beginning.await.unwrap().unwrap();
 }
