@@ -45,6 +45,10 @@ pub(crate) enum Cause {
     ReadOnly,
     #[error("the tables are not there, and `create_schema` is off; apply `PostgresStore::schema_sql`")]
     NoTables,
+    #[error(
+        "the tables are there and their functions are not, and `create_schema` is off; apply `PostgresStore::schema_sql`"
+    )]
+    NoFunctions,
     #[error("the tables have version {found}, and this release knows versions up to {known}")]
     LaterTables { found: i32, known: i32 },
     #[error("the tables are there and their version is not; apply `PostgresStore::schema_sql`")]
@@ -89,6 +93,7 @@ impl Cause {
             | Self::Standby
             | Self::ReadOnly
             | Self::NoTables
+            | Self::NoFunctions
             | Self::NoVersion
             | Self::OldSnapshot => StoreErrorKind::Misconfigured,
             #[cfg(feature = "sqlx")]

@@ -1,6 +1,7 @@
 //! [`Names`]: where the tables are; and the statements, which name them.
 //!
-//! INV-1: a name reaches SQL only between quotes, with the quotes in it doubled.
+//! INV-1: a name reaches SQL only between quotes, with the quotes in it doubled; the body of a function ends with a tag that
+//! is in no name.
 //! INV-2: every statement names its tables with their schema, and its functions, operators and types with `pg_catalog` (or
 //! in SQL's own words, which mean those), so that what it does does not depend on a `search_path`, the user's own
 //! transaction's included.
@@ -47,6 +48,15 @@ impl Names {
         }
         applied.push_str(rest);
         applied
+    }
+
+    /// What stands between the dollars of a function's body, and is in none of the names that stand within.
+    pub(crate) fn tag(&self) -> String {
+        let mut tag = "body".to_owned();
+        while [&self.schema, &self.table].iter().any(|name| name.contains(&tag)) {
+            tag.push('_');
+        }
+        tag
     }
 
     pub(crate) fn schema(&self) -> &str {

@@ -6,6 +6,8 @@
 //! INV-1: what is not a record of a known version, column by column, is an error; never a record, and never absent
 //! before it expires.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use idem_core::{
     Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
@@ -13,6 +15,7 @@ use idem_core::{
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
+use crate::fields::Fields;
 use crate::instant::Instant;
 use crate::interval::Interval;
 
@@ -56,12 +59,34 @@ impl RowError {
 
 /// The record of a row that `sql/look.sql` gave.
 pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
+    decode_record(&column(row, 0, "record")?)
+}
+
+/// What `sql/reserve.sql` gave.
+pub(crate) enum Reserved {
+    Granted(FirstGrant),
+    Found(Found),
+    /// Somebody else was first.
+    Not,
+}
+
+/// What `sql/reserve.sql` gave. Outside, what may not be: the key was reserved. Inside: the record was only looked at.
+pub(crate) fn decode_reserved(row: &Row) -> Result<Result<Reserved, RowError>, RowError> {
+    let Some(fields) = column::<Option<Fields<'_>>>(row, 0, "record")? else { return Ok(Ok(Reserved::Not)) };
+    if fields.len() == 1 {
+        let granted: Vec<i64> = fields.get(0, "grant")?;
+        return Ok(Ok(Reserved::Granted(FirstGrant::of(&granted)?)));
+    }
+    Ok(decode_record(&fields).map(Reserved::Found))
+}
+
+fn decode_record(row: &Fields<'_>) -> Result<Found, RowError> {
     let between = (instant(row, 0, "now")?, instant(row, 1, "now")?);
     let expires_at = instant(row, 8, "expires_at")?;
-    let fence: i64 = column(row, 5, "fence")?;
+    let fence: i64 = row.get(5, "fence")?;
     let fence = u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?;
 
-    let version: i16 = column(row, 2, "version")?;
+    let version: i16 = row.get(2, "version")?;
     if version != VERSION {
         // Whatever it was, it counts as absent from then on; and an instant and a fence are that in every version.
         if between.1 >= expires_at {
@@ -70,7 +95,7 @@ pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
         return Err(RowError::of_version(version));
     }
 
-    let attempt: i64 = column(row, 6, "attempt")?;
+    let attempt: i64 = row.get(6, "attempt")?;
     let mut record = Record {
         owner: OwnerToken::from_bytes(bytes(row, 4, "owner")?),
         fence,
@@ -83,12 +108,12 @@ pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
     Ok(Found { between, record, is_cut })
 }
 
-fn decode_state(row: &Row) -> Result<State, RowError> {
+fn decode_state(row: &Fields<'_>) -> Result<State, RowError> {
     let completed = |answer| {
         let completed_at = instant(row, 12, "completed_at")?;
         Ok(State::Completed { answer, completed_at })
     };
-    match column::<i8>(row, 3, "state")? {
+    match row.get::<i8>(3, "state")? {
         in_flight @ (state::IN_FLIGHT | state::ABANDONED) => Ok(State::InFlight {
             lease_until: instant(row, 9, "lease_until")?,
             lease: span(row, 10, "lease")?,
@@ -96,12 +121,12 @@ fn decode_state(row: &Row) -> Result<State, RowError> {
             abandoned: in_flight == state::ABANDONED,
         }),
         state::COMPLETED => {
-            let (codec, schema) = (column::<i16>(row, 13, "codec")?, column::<i64>(row, 14, "schema")?);
+            let (codec, schema) = (row.get::<i16>(13, "codec")?, row.get::<i64>(14, "schema")?);
             let format = Format {
                 codec: u8::try_from(codec).map_err(|_| RowError::Malformed("codec"))?,
                 schema: u32::try_from(schema).map_err(|_| RowError::Malformed("schema"))?,
             };
-            let body = Bytes::copy_from_slice(column(row, 15, "body")?);
+            let body = Bytes::copy_from_slice(row.get(15, "body")?);
             completed(Answer::Response(Response { format, body }))
         }
         state::NOT_KEPT => completed(Answer::NotKept),
@@ -146,28 +171,50 @@ pub(crate) fn column<'a, T: FromSql<'a>>(
     row.try_get(index).map_err(|_| RowError::Malformed(name))
 }
 
-pub(crate) fn instant(row: &Row, index: usize, name: &'static str) -> Result<Timestamp, RowError> {
-    column::<Instant>(row, index, name).map(|instant| instant.0)
+fn instant(row: &Fields<'_>, index: usize, name: &'static str) -> Result<Timestamp, RowError> {
+    row.get::<Instant>(index, name).map(|instant| instant.0)
 }
 
-fn span(row: &Row, index: usize, name: &'static str) -> Result<Span, RowError> {
-    let Interval(micros) = column(row, index, name)?;
+fn span(row: &Fields<'_>, index: usize, name: &'static str) -> Result<Span, RowError> {
+    let Interval(micros) = row.get(index, name)?;
     u64::try_from(micros).map(Span::from_micros).map_err(|_| RowError::Malformed(name))
 }
 
-fn bytes<const N: usize>(row: &Row, index: usize, name: &'static str) -> Result<[u8; N], RowError> {
-    column::<&[u8]>(row, index, name)?.try_into().map_err(|_| RowError::Malformed(name))
+fn bytes<const N: usize>(row: &Fields<'_>, index: usize, name: &'static str) -> Result<[u8; N], RowError> {
+    row.get::<&[u8]>(index, name)?.try_into().map_err(|_| RowError::Malformed(name))
 }
 
-/// The attempt, the fence, the end of the lease and the time, as `insert`, `claim` and `renew` return them.
+/// A reservation of a key that had no record.
+#[derive(Debug)]
+pub(crate) struct FirstGrant {
+    pub(crate) fence: FencingToken,
+    pub(crate) lease_left: Duration,
+}
+
+impl FirstGrant {
+    fn of(granted: &[i64]) -> Result<Self, RowError> {
+        let [fence, lease_left] = *granted else { return Err(RowError::Malformed("grant")) };
+        let fence =
+            u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?;
+        Ok(Self { fence, lease_left: Duration::from_micros(u64::try_from(lease_left).unwrap_or(0)) })
+    }
+}
+
+/// What `sql/insert.sql` gave. `None`: somebody else was first.
+pub(crate) fn decode_inserted(row: &Row) -> Result<Option<FirstGrant>, RowError> {
+    let granted = column::<Option<Vec<i64>>>(row, 0, "grant")?;
+    granted.map(|granted| FirstGrant::of(&granted)).transpose()
+}
+
+/// The attempt, the fence, the end of the lease and the time, as `claim` and `renew` return them.
 pub(crate) fn decode_grant(row: &Row) -> Result<(u32, FencingToken, Timestamp, Timestamp), RowError> {
     let attempt: i64 = column(row, 0, "attempt")?;
     let fence: i64 = column(row, 1, "fence")?;
     Ok((
         u32::try_from(attempt).map_err(|_| RowError::Malformed("attempt"))?,
         u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?,
-        instant(row, 2, "lease_until")?,
-        instant(row, 3, "now")?,
+        column::<Instant>(row, 2, "lease_until")?.0,
+        column::<Instant>(row, 3, "now")?.0,
     ))
 }
 

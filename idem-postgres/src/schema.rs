@@ -16,9 +16,19 @@ const OLDEST_SERVER: i32 = 120_000;
 /// `client_connection_check_interval`.
 const NOTICES_CLIENTS: i32 = 140_000;
 
-/// The statements that make the tables. They can be run again: what is there stays.
+/// The statements that make the tables and their functions. They can be run again: what is there stays.
 pub(crate) fn sql(names: &Names) -> String {
-    names.apply(include_str!("sql/schema/v1.sql"))
+    format!("{}\n{}", names.apply(include_str!("sql/schema/v1/tables.sql")), functions(names))
+}
+
+fn functions(names: &Names) -> String {
+    let body = format!("${}$", names.tag());
+    let functions = [
+        include_str!("sql/schema/v1/insert.sql"),
+        include_str!("sql/schema/v1/reserve.sql"),
+        include_str!("sql/schema/v1/complete.sql"),
+    ];
+    functions.map(|function| names.apply(&function.replace("$body$", &body))).join("\n")
 }
 
 /// What the server says of itself and of the tables.
@@ -53,12 +63,18 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
         return refused(Cause::ReadOnly);
     }
     let mut found = version(inner, &mut held).await?;
-    if found == Version::NoTables {
-        if !inner.options.create_schema {
-            return refused(Cause::NoTables);
-        }
-        create(inner, &mut held, server.has_schema).await?;
+    let missing = match found {
+        Version::NoTables => Some(sql(&inner.names)),
+        Version::NoFunctions => Some(functions(&inner.names)),
+        Version::Unknown | Version::Is(_) => None,
+    };
+    if let Some(missing) = missing.filter(|_| inner.options.create_schema) {
+        let created = create(inner, &mut held, server.has_schema, &missing).await;
         found = version(inner, &mut held).await?;
+        if found != Version::Is(VERSION) {
+            // Otherwise somebody else has made them, perhaps as a role whose functions this one may not replace.
+            created?;
+        }
     }
     match found {
         Version::Is(VERSION) => {}
@@ -66,6 +82,7 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
             return refused(Cause::LaterTables { found, known: VERSION });
         }
         Version::NoTables => return refused(Cause::NoTables),
+        Version::NoFunctions => return refused(Cause::NoFunctions),
         Version::Is(_) | Version::Unknown => return refused(Cause::NoVersion),
     }
     let notices_clients = server.version >= NOTICES_CLIENTS && notices_clients(inner, &mut held).await?;
@@ -86,13 +103,24 @@ async fn notices_clients(inner: &Inner, held: &mut Held) -> Result<bool, Failure
 #[derive(PartialEq)]
 enum Version {
     NoTables,
+    /// Of the tables of this release's version.
+    NoFunctions,
     Unknown,
     Is(i32),
 }
 
 async fn version(inner: &Inner, held: &mut Held) -> Result<Version, Failure> {
-    match held.query_opt(&inner.sql.version, &[]).await {
-        Ok(Some(row)) => Ok(Version::Is(row.try_get(0).map_err(|_| RowError::Malformed("meta.version"))?)),
+    let (schema, table) = (inner.names.schema(), inner.names.table());
+    let [insert, reserve, complete] =
+        ["insert", "reserve", "complete"].map(|function| format!("{table}_{function}"));
+    match held.query_opt(&inner.sql.version, &[&schema, &insert, &reserve, &complete]).await {
+        Ok(Some(row)) => {
+            let columns = || Ok::<(i32, i64), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
+            Ok(match columns().map_err(|_| RowError::Malformed("meta.version"))? {
+                (VERSION, ..3) => Version::NoFunctions,
+                (version, _) => Version::Is(version),
+            })
+        }
         Ok(None) => Ok(Version::Unknown),
         Err(failure)
             if failure.code() == Some(&SqlState::UNDEFINED_TABLE)
@@ -104,8 +132,8 @@ async fn version(inner: &Inner, held: &mut Held) -> Result<Version, Failure> {
     }
 }
 
-/// Makes the tables, whole or not at all. Of several processes that try, one does.
-async fn create(inner: &Inner, held: &mut Held, has_schema: bool) -> Result<(), Failure> {
+/// Makes what is missing, whole or not at all. Of several processes that try, one does.
+async fn create(inner: &Inner, held: &mut Held, has_schema: bool, missing: &str) -> Result<(), Failure> {
     // Only if it is missing: the right to make one is asked for before it is looked whether there is anything to make.
     let schema = if has_schema {
         String::new()
@@ -113,7 +141,7 @@ async fn create(inner: &Inner, held: &mut Held, has_schema: bool) -> Result<(), 
         format!("CREATE SCHEMA IF NOT EXISTS {};\n", inner.names.quoted_schema())
     };
     // One message, and so one transaction, also behind a pooler.
-    held.batch(&format!("{}{schema}{}", include_str!("sql/schema/lock.sql"), sql(&inner.names))).await
+    held.batch(&format!("{}{schema}{missing}", include_str!("sql/schema/lock.sql"))).await
 }
 
 async fn ask(inner: &Inner, held: &mut Held) -> Result<Server, Failure> {

@@ -76,8 +76,8 @@ fn advice(code: &str) -> &'static str {
     match code {
         "42P01" | "42703" | "42804" | "42883" | "3F000" => "; apply the schema (`PostgresStore::schema_sql`)",
         "42501" => {
-            "; the store's role needs USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its two tables, and \
-             CREATE on the schema to make them"
+            "; the store's role needs USAGE on the schema, SELECT, INSERT, UPDATE, DELETE on its two tables, EXECUTE on \
+             their functions, and CREATE on the schema to make them"
         }
         "25006" => {
             "; the transaction is read-only, or the server a standby: connect to the primary \
@@ -87,7 +87,7 @@ fn advice(code: &str) -> &'static str {
         "40001" | "40P01" => "; run the whole transaction again",
         "53300" => "; make `pool_size` smaller, or put a pooler before the server",
         "26000" | "42P05" => "; there is a pooler between: use `Statements::Unnamed`",
-        "23514" => "; the fencing tokens are used up (above 2^53 - 1): check the server's clock",
+        "23514" => "; they end at 2^53 - 1: check the server's clock",
         _ => "",
     }
 }

@@ -38,6 +38,7 @@ macro_rules! statements {
 
 statements! {
     look [BYTEA],
+    reserve [BYTEA, BYTEA, BYTEA, BYTEA, BYTEA, INTERVAL, INTERVAL],
     insert [BYTEA, BYTEA, BYTEA, BYTEA, BYTEA, INTERVAL, INTERVAL],
     claim [BYTEA, BYTEA, BYTEA, INTERVAL, INTERVAL],
     cut [BYTEA],
@@ -56,7 +57,7 @@ statements! {
     sweep [INT8],
     due [],
     server [TEXT, TEXT, TEXT],
-    version [],
+    version [TEXT, TEXT, TEXT, TEXT],
 }
 
 /// The comments are for readers of the files; the server need not parse them with every statement.
@@ -72,7 +73,15 @@ mod tests {
     #[test]
     fn no_operator_is_left_to_the_search_path() {
         let texts = SqlTexts::new(&Names::new("public", "idem_record").unwrap());
-        for Statement { sql, .. } in texts.all() {
+        let functions = ["reserve", "insert", "complete"].map(|function| {
+            let path = format!("{}/src/sql/schema/v1/{function}.sql", env!("CARGO_MANIFEST_DIR"));
+            uncommented(&std::fs::read_to_string(path).unwrap())
+                .replace("enable_seqscan = off", "")
+                .replace("MESSAGE =", "")
+                .replace(":=", "")
+        });
+        let statements = texts.all().into_iter().map(|statement| &statement.sql);
+        for sql in statements.chain(&functions) {
             let bare = ["<", ">", "+", "*", "%", " - ", "BETWEEN", " IN ", "DISTINCT", "::int", "::text"];
             let operators = ["=", "<=", ">=", "<>", "<", ">", "+", "-", "*", "%"];
             let left = operators.iter().fold(sql.clone(), |sql, operator| {

@@ -1,10 +1,11 @@
 //! [`PostgresStore`]: the trait, each operation a statement or two.
 //!
 //! Every statement is a transaction of its own, so that nothing is ever half done and no connection is left in the midst
-//! of something; made for READ COMMITTED, and right at every level that a role or a database may begin with. Answers that change nothing come from one plain `SELECT`. What changes a record
-//! asks again, in the statement that does it, whether it may: if not, no row comes back, and the operation looks anew, in
-//! a *new* statement with a new snapshot. A statement that looked and wrote at once could see neither its own row nor the
-//! one that was in its way.
+//! of something; made for READ COMMITTED, and right at every level that a role or a database may begin with. Answers that
+//! change nothing come from one look at the record. What changes a record asks again, in the statement that does it, whether
+//! it may: if not, no row comes back, and the operation looks anew, in a *new* statement with a new snapshot. A statement
+//! that looked and wrote at once could see neither its own row nor the one that was in its way; of the two in a function
+//! (`sql/schema/v1/reserve.sql`) each has a snapshot of its own.
 //!
 //! INV-1: no reservation, renewal or sweep waits for the lock of a row. A record that stays locked (by its owner's open
 //! transaction) is in flight to a challenger, and still the owner's to its own heartbeat.
@@ -24,7 +25,6 @@ use idem_core::{
     RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError,
     StoreErrorKind, Timestamp, check_lease, transition,
 };
-use tokio_postgres::Row;
 
 use crate::Options;
 use crate::binary::Binary;
@@ -37,9 +37,6 @@ use crate::patience::Patience;
 use crate::row::{self, Found, RowError, state};
 use crate::statement::{SqlTexts, Statement};
 
-/// What a challenger is told of a lease that is over while its record stays locked: nobody knows how long the owner's
-/// transaction takes. At most the lease itself.
-const LOCKED_LEASE_LEFT: Duration = Duration::from_secs(1);
 /// A row has to fit into 1 GiB wherever the server has it in its hands, the rest of it as well.
 const LONGEST_ANSWER: usize = 1_000_000_000;
 /// Records that one statement of a sweep removes: few, so that it holds their locks shortly.
@@ -97,74 +94,6 @@ impl Inner {
             if phase(&found, before) == phase(&found, after) || !patience.wait().await {
                 return Ok(Some(found));
             }
-        }
-    }
-
-    /// Reserves, over and over until it is told something.
-    async fn reserve(&self, key: &Key, request: &Reserve) -> Result<ReserveOutcome, Failure> {
-        let (digest, owner) = (Binary::digest(key), Binary(*request.owner.as_bytes()));
-        let fingerprint = Binary(*request.fingerprint.as_bytes());
-        let (lease, record_ttl) = (Interval::of(request.lease), Interval::of(request.record_ttl));
-
-        let mut held = self.connection().await?;
-        let mut patience = Patience::default();
-        loop {
-            let found = self.look(&mut held, key).await?;
-            let Some(Found { record, between, is_cut }) = found else {
-                let (scope, name) = (key.scope(), key.name());
-                let parameters: [Parameter<'_>; 7] =
-                    [&digest, &scope, &name, &owner, &fingerprint, &lease, &record_ttl];
-                if let Some(row) = held.change(&self.sql.insert, &parameters).await? {
-                    return granted(&row);
-                }
-                if patience.wait().await {
-                    continue;
-                }
-                return Err(Failure::Store(Cause::Contended.of(Operation::Reserve)));
-            };
-
-            let told = transition::reserve(Some(&record), request, between.1).map_err(Failure::Store)?;
-            let outcome = match told {
-                (outcome, None) => {
-                    if is_cut {
-                        // If it is locked, whoever has the lock writes it.
-                        held.change(&self.sql.cut, &[&digest]).await?;
-                    }
-                    return Ok(outcome);
-                }
-                (outcome, Some(_)) => outcome,
-            };
-            let is_own = record.owner == request.owner && !record.is_expired(between.1);
-            let written = if is_own {
-                let parameters: [Parameter<'_>; 4] = [&digest, &owner, &lease, &fingerprint];
-                held.change(&self.sql.renew, &parameters).await?
-            } else {
-                let parameters: [Parameter<'_>; 5] = [&digest, &owner, &fingerprint, &lease, &record_ttl];
-                held.change(&self.sql.claim, &parameters).await?
-            };
-            if let Some(row) = written {
-                return granted(&row);
-            }
-            if patience.wait().await {
-                continue;
-            }
-            // It stays locked (INV-1).
-            return Ok(match (outcome, record.state) {
-                (ReserveOutcome::Reserved { attempt, fence, .. }, State::InFlight { lease_until, .. })
-                    if is_own =>
-                {
-                    ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(between.1) }
-                }
-                (_, State::InFlight { lease, .. }) => {
-                    let lease_left = LOCKED_LEASE_LEFT.min(lease.into());
-                    ReserveOutcome::InFlight { attempt: record.attempt, lease_left }
-                }
-                // Others are about to take it.
-                (_, State::Completed { .. } | State::Released) => {
-                    let lease_left = LOCKED_LEASE_LEFT.min(request.lease);
-                    ReserveOutcome::InFlight { attempt: record.attempt, lease_left }
-                }
-            });
         }
     }
 
@@ -453,7 +382,7 @@ impl<'a> WrittenCompletion<'a> {
 }
 
 /// Which of its times lie behind a record.
-fn phase(found: &Found, now: Timestamp) -> (bool, bool) {
+pub(crate) fn phase(found: &Found, now: Timestamp) -> (bool, bool) {
     let is_lease_over = match found.record.state {
         State::InFlight { lease_until, .. } => now >= lease_until,
         State::Completed { .. } | State::Released => false,
@@ -462,14 +391,8 @@ fn phase(found: &Found, now: Timestamp) -> (bool, bool) {
 }
 
 /// What was written and cannot be read is not without effect.
-fn written(error: RowError, operation: Operation) -> Failure {
+pub(crate) fn written(error: RowError, operation: Operation) -> Failure {
     Failure::Store(StoreError::new(StoreErrorKind::Corrupt, Effect::Unknown, operation).with_source(error))
-}
-
-fn granted(row: &Row) -> Result<ReserveOutcome, Failure> {
-    let (attempt, fence, lease_until, now) =
-        row::decode_grant(row).map_err(|error| written(error, Operation::Reserve))?;
-    Ok(ReserveOutcome::Reserved { attempt, fence, lease_left: lease_until.since(now) })
 }
 
 /// Refuses an answer that is too long to be kept.

@@ -31,20 +31,10 @@ pub(super) fn slowdown_and_size(
     operator: &Client,
 ) -> Result<Vec<Figure>, Box<dyn Error>> {
     let load = Load::new(64);
-    let small = runtime.block_on(open(url, "growth"))?;
-    runtime.block_on(fill(operator, scale.small))?;
-    runtime.block_on(operator.batch_execute(
-        "ALTER TABLE idem_bench.growth RENAME TO small; ALTER TABLE idem_bench.growth_meta RENAME TO small_meta",
-    ))?;
-    drop(small);
     let small = runtime.block_on(open(url, "small"))?;
-    // The names of the first one's indexes are the same.
-    runtime.block_on(operator.batch_execute(
-        "ALTER INDEX idem_bench.growth_pkey RENAME TO small_pkey; ALTER INDEX idem_bench.growth_sweep RENAME TO small_sweep;
-         ALTER INDEX idem_bench.growth_meta_pkey RENAME TO small_meta_pkey",
-    ))?;
+    runtime.block_on(fill(operator, "small", scale.small))?;
     let large = runtime.block_on(open(url, "growth"))?;
-    runtime.block_on(fill(operator, scale.large))?;
+    runtime.block_on(fill(operator, "growth", scale.large))?;
     for sql in ["VACUUM ANALYZE idem_bench.growth", "VACUUM ANALYZE idem_bench.small", "CHECKPOINT"] {
         runtime.block_on(operator.batch_execute(sql))?;
     }
@@ -124,12 +114,13 @@ fn sweep(
     })
 }
 
-async fn fill(operator: &Client, records: u64) -> Result<(), Box<dyn Error>> {
+async fn fill(operator: &Client, table: &str, records: u64) -> Result<(), Box<dyn Error>> {
+    let fill = include_str!("fill.sql").replace("idem_bench.growth", &format!("idem_bench.{table}"));
     let mut first = 1;
     while first <= records {
         let last = records.min(first + BATCH - 1);
         let (from, to) = (i64::try_from(first)?, i64::try_from(last)?);
-        operator.execute(include_str!("fill.sql"), &[&from, &to]).await?;
+        operator.execute(&fill, &[&from, &to]).await?;
         first = last + 1;
     }
     Ok(())

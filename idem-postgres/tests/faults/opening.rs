@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use idem_core::{Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind};
+use idem_core::{
+    Completion, Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreError,
+    StoreErrorKind,
+};
 use idem_postgres::{Options, PostgresStore};
 
 use crate::postgres::Postgres;
@@ -53,6 +56,7 @@ async fn names_are_the_users_to_choose_and_never_injected() {
         ("shop", "idem"),
         ("Shop", "Idem Record"),
         ("x\"; DROP TABLE precious; --", "y\"; DROP TABLE precious; --"),
+        ("x$body$; DROP TABLE precious; --", "y$body_$; DROP TABLE precious; --"),
         ("select", "table"),
         ("public", &*"t".repeat(47)),
     ] {
@@ -91,6 +95,32 @@ async fn tables_made_by_the_users_own_tool_need_no_right_to_create() {
     let error = refused(&url, Options::new().schema("another")).await;
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert!(words(&error).contains("42501"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn functions_that_are_gone_are_made_again_or_asked_for() {
+    let server = Postgres::start().await;
+    let client = server.client().await;
+    for function in ["idem_record_insert", "idem_record_reserve", "idem_record_complete"] {
+        drop(PostgresStore::connect(&server.url()).await.unwrap());
+        client.batch_execute(&format!("DROP FUNCTION {function}")).await.unwrap();
+        let error = refused(&server.url(), Options::new().create_schema(false)).await;
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+        assert!(words(&error).contains("functions"), "{}", words(&error));
+    }
+    works(&PostgresStore::connect(&server.url()).await.unwrap()).await;
+
+    // Where somebody else's are there already, a role that may not replace them needs not.
+    let rights = "CREATE ROLE service LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service";
+    client.batch_execute(rights).await.unwrap();
+    let url = server.url().replace("idem@", "service@");
+    assert!(PostgresStore::connect(&url).await.unwrap().get(&key()).await.unwrap().is_some());
+    client.batch_execute("REVOKE EXECUTE ON FUNCTION idem_record_complete FROM PUBLIC").await.unwrap();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let completion = Completion::new(Response::bytes("answer"), LEASE);
+    let error = store.complete(&key(), OwnerToken::random(), completion).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("EXECUTE"), "{}", words(&error));
 }
 
 #[tokio::test]

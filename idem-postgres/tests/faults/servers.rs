@@ -96,7 +96,7 @@ fn is_unknown(error: &StoreError) -> bool {
 async fn a_reservation_whose_reply_is_lost_is_unknown_and_sent_again_it_is_the_same_one() {
     let (proxy, shop) = proxied(Options::new()).await;
     let owner = OwnerToken::random();
-    proxy.cut_when_request_contains(b"INSERT INTO");
+    proxy.cut_when_request_contains(b"_reserve");
     let lost = shop.store.reserve(&key(), request(owner)).await.unwrap_err();
     assert!(is_unknown(&lost) && proxy.has_sprung(), "{}", words(&lost));
     assert!(matches!(insist(&shop.store, owner).await, ReserveOutcome::Reserved { attempt: 1, .. }));
@@ -109,7 +109,7 @@ async fn a_completion_whose_reply_is_lost_is_unknown_and_sent_again_already_comp
     let (proxy, shop) = proxied(Options::new()).await;
     let owner = OwnerToken::random();
     assert!(matches!(insist(&shop.store, owner).await, ReserveOutcome::Reserved { .. }));
-    proxy.cut_when_request_contains(b"UPDATE");
+    proxy.cut_when_request_contains(b"_complete");
     let lost = shop.store.complete(&key(), owner, completion()).await.unwrap_err();
     assert!(is_unknown(&lost) && proxy.has_sprung(), "{}", words(&lost));
     let again = shop.store.complete(&key(), owner, completion()).await.unwrap();

@@ -154,3 +154,36 @@ async fn of_many_callers_one_wins_and_none_fails_whatever_the_default_isolation_
         }
     }
 }
+
+#[tokio::test]
+async fn where_looking_and_inserting_at_once_is_never_serializable_it_is_done_apart() {
+    let (server, store) = under("SELECT").await;
+    let change = "CREATE OR REPLACE FUNCTION idem_record_reserve(bytea, bytea, bytea, bytea, bytea, interval, interval)
+        RETURNS record LANGUAGE plpgsql AS $$ BEGIN RAISE serialization_failure; END $$";
+    server.client().await.batch_execute(change).await.unwrap();
+    works(&server, &store).await;
+}
+
+#[tokio::test]
+async fn callers_of_neighbouring_keys_do_not_fail_each_other_at_any_default_isolation() {
+    for level in ["repeatable read", "serializable"] {
+        let setting = format!("ALTER ROLE idem SET default_transaction_isolation = '{level}'");
+        let (_server, store) = under(&setting).await;
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..16 {
+            let store = store.clone();
+            callers.spawn(async move {
+                for number in 0..20 {
+                    let key = Key::new("settings", format!("{caller}-{number}")).unwrap();
+                    let told =
+                        store.reserve(&key, Reserve::new(OwnerToken::random(), payload(), LEASE)).await;
+                    assert!(
+                        matches!(told, Ok(ReserveOutcome::Reserved { attempt: 1, .. })),
+                        "{level}: {told:?}"
+                    );
+                }
+            });
+        }
+        callers.join_all().await;
+    }
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use idem_core::{
-    Completion, Effect, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreError,
-    StoreErrorKind,
+    Completion, Effect, Key, OwnerToken, ReleaseOutcome, ReservationStore, Reserve, ReserveOutcome, Response,
+    StoreError, StoreErrorKind,
 };
 use idem_postgres::{Options, PostgresStore};
 
@@ -131,6 +131,38 @@ async fn whether_something_is_due_is_found_without_looking_at_every_record() {
 }
 
 #[tokio::test]
+async fn a_plan_that_was_made_while_the_table_was_small_does_not_read_it_whole() {
+    let shop = Shop::open().await;
+    let client = shop.server.client().await;
+    let keys: Vec<_> = (0..20).map(|number| Key::new("payments", format!("{number}")).unwrap()).collect();
+    let owner = OwnerToken::random();
+    for key in &keys {
+        shop.store.reserve(key, Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
+    }
+    // One page, as the server knows from now on.
+    client.batch_execute("VACUUM ANALYZE idem_record").await.unwrap();
+    let whole = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'idem_record'";
+    let before: i64 = client.query_one(whole, &[]).await.unwrap().get(0);
+
+    let options = Options::new().pool_size(1).upkeep_interval(Duration::from_secs(3600));
+    let store = PostgresStore::connect_with(&shop.server.url(), options).await.unwrap();
+    for key in &keys {
+        let completion = Completion::new(Response::bytes("answer"), LEASE);
+        store.complete(key, owner, completion).await.map(drop).unwrap();
+        assert!(matches!(reserve(&store, key).await, Ok(ReserveOutcome::Completed { .. })));
+    }
+    // A session's counts are certain to be there once it has ended.
+    let connection = deadpool_postgres::Object::take(store.pool().get().await.unwrap());
+    let session: i32 = connection.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    drop(connection);
+    let is_there = "SELECT FROM pg_stat_activity WHERE pid = $1";
+    while client.query_opt(is_there, &[&session]).await.unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(client.query_one(whole, &[]).await.unwrap().get::<_, i64>(0), before);
+}
+
+#[tokio::test]
 async fn sweeps_at_the_same_time_remember_the_greatest_fence_of_them_all() {
     let shop = Shop::open().await;
     let client = shop.server.client().await;
@@ -185,8 +217,31 @@ async fn columns_of_other_types_are_misconfigured_and_it_says_what_they_should_b
 #[tokio::test]
 async fn what_was_written_and_cannot_be_read_is_not_said_to_be_without_effect() {
     let shop = Shop::open().await;
-    let change = "ALTER TABLE idem_record ALTER COLUMN attempt TYPE int; ALTER TABLE idem_record ALTER COLUMN lease_until TYPE text";
-    shop.server.client().await.batch_execute(change).await.unwrap();
+    for told in ["ARRAY[-1, 60000000]", "ARRAY[1]", "ARRAY[1, NULL]", "'{}'::bigint[]"] {
+        let change = format!(
+            "CREATE OR REPLACE FUNCTION idem_record_insert(bytea, bytea, bytea, bytea, bytea, interval, interval)
+             RETURNS bigint[] LANGUAGE sql AS $$ SELECT {told} $$"
+        );
+        shop.server.client().await.batch_execute(&change).await.unwrap();
+        let error = reserve(&shop.store, &key()).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (StoreErrorKind::Corrupt, Effect::Unknown), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_last_fence_nothing_is_reserved_and_it_says_why() {
+    let shop = Shop::open().await;
+    let client = shop.server.client().await;
+    let last = "UPDATE idem_record_meta SET removed_fence = 9007199254740991";
+    client.batch_execute(last).await.unwrap();
     let error = reserve(&shop.store, &key()).await.unwrap_err();
-    assert_eq!((error.kind, error.effect), (StoreErrorKind::Corrupt, Effect::Unknown), "{}", words(&error));
+    assert_eq!(error.effect, Effect::NotApplied);
+    assert!(words(&error).contains("used up"), "{}", words(&error));
+    assert!(shop.store.get(&key()).await.unwrap().is_none());
+    // A tombstone has a fence that is not given to anybody.
+    let released = shop.store.release(&key(), OwnerToken::random()).await.unwrap();
+    assert_eq!(released, ReleaseOutcome::AlreadyReleased);
+    let error = reserve(&shop.store, &key()).await.unwrap_err();
+    assert_eq!(error.effect, Effect::NotApplied);
+    assert!(words(&error).contains("used up"), "{}", words(&error));
 }

@@ -43,7 +43,7 @@ async fn a_link_that_is_cut_before_the_commit_leaves_nothing_and_frees_the_key()
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
     // It stands in the statement of the completion.
-    proxy.cut_when_request_contains(b"pg_catalog.txid_current_if_assigned");
+    proxy.cut_when_request_contains(b"idem_record_complete");
     let completed = transaction.complete(Response::bytes("paid")).await;
     let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
     assert!(proxy.has_sprung());

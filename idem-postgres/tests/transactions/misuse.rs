@@ -123,6 +123,7 @@ async fn a_link_that_breaks_under_a_running_statement_does_not_keep_the_key() {
 async fn a_connection_whose_prepared_statements_its_user_has_thrown_away_is_not_used_for_long() {
     let options = Options::new().statements(Statements::Prepared).pool_size(1);
     let shop = Shop::on(Postgres::start().await, options).await;
+    assert!(shop.store.get(&key()).await.unwrap().is_none());
     let transaction = begun(&shop).await;
     transaction.batch_execute("DEALLOCATE ALL").await.unwrap();
     transaction.complete(Response::bytes("paid")).await.unwrap();

@@ -1,0 +1,32 @@
+-- Stores the answer of the owner in flight, abandoned or not. False: it is not the owner's, or not in flight.
+--
+-- $8 is the transaction in which alone it may be stored, or null.
+-- Where a COMMIT or ROLLBACK of somebody else's came before, this is another one.
+CREATE OR REPLACE FUNCTION public.idem_record_complete(
+    -- Key, owner, state, codec, schema, body, retention, transaction.
+    pg_catalog.bytea, pg_catalog.bytea, pg_catalog."char", smallint, bigint, pg_catalog.bytea, interval, bigint
+) RETURNS boolean LANGUAGE plpgsql
+-- A plan that was made while the table was small outlives that, and then the whole table must not be its choice.
+SET enable_seqscan = off
+AS $body$
+BEGIN
+    UPDATE public.idem_record SET
+        state = $3, codec = $4, schema = $5, body = $6,
+        completed_at = pg_catalog.clock_timestamp(),
+        expires_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $7,
+        -- Left as it is if it is not far off: then no index has to be touched.
+        sweep_after = CASE
+            WHEN sweep_after OPERATOR(pg_catalog.<=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $7)
+                AND sweep_after OPERATOR(pg_catalog.+) INTERVAL '1 hour'
+                    OPERATOR(pg_catalog.>=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $7)
+            THEN sweep_after
+            ELSE pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $7, 'UTC')
+        END,
+        lease_until = NULL, lease = NULL, record_ttl = NULL
+    WHERE key OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $2 AND version OPERATOR(pg_catalog.=) 1
+        AND (state OPERATOR(pg_catalog.=) 'i' OR state OPERATOR(pg_catalog.=) 'a')
+        AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+        AND ($8 IS NULL OR $8 OPERATOR(pg_catalog.=) COALESCE(pg_catalog.txid_current_if_assigned(), 0));
+    RETURN FOUND;
+END
+$body$;
