@@ -1,5 +1,6 @@
 //! How a store is opened: by a URL, or over a pool of the user's.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ impl PostgresStore {
             sql,
             guards: Guards::default(),
             notices_clients: OnceLock::new(),
+            looks_apart: AtomicBool::new(false),
         });
         schema::prepare(&inner).await?;
         keeper::start(&inner);
@@ -85,7 +87,7 @@ impl PostgresStore {
         &self.inner.pool
     }
 
-    /// The SQL that makes the tables with the names of these options, for those who keep their migrations elsewhere. It
+    /// The SQL that makes the tables and their functions with the names of these options, for those who keep their migrations elsewhere. It
     /// can be applied again.
     ///
     /// ```

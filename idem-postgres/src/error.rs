@@ -32,7 +32,7 @@ pub(crate) enum Cause {
         "the URL asks for TLS (`sslmode=require`); build idem-postgres with its feature `rustls`, or use `connect_tls`"
     )]
     NoTls,
-    #[error("the {what}'s name has 1 to {at_most} bytes, and no NUL")]
+    #[error("the {what}'s name has 1 to {at_most} bytes, and no control characters")]
     Name { what: &'static str, at_most: usize },
     #[error("Postgres 12 or later is needed, and this is {major}")]
     OldServer { major: i32 },
@@ -46,7 +46,7 @@ pub(crate) enum Cause {
     #[error("the tables are not there, and `create_schema` is off; apply `PostgresStore::schema_sql`")]
     NoTables,
     #[error(
-        "the tables are there and their functions are not, and `create_schema` is off; apply `PostgresStore::schema_sql`"
+        "the functions of the tables are not there, or are not this release's, and `create_schema` is off; apply `PostgresStore::schema_sql`"
     )]
     NoFunctions,
     #[error("the tables have version {found}, and this release knows versions up to {known}")]

@@ -14,8 +14,9 @@
 //! # Where things are
 //!
 //! `store` is the trait, with `reserve` for its longest operation, and `sql/` has its statements, one file for each; `row` and
-//! `fields` read a record, `statement` and `names` put the table's name into SQL. `connection` sends a statement and knows when a connection is fit to be used again;
-//! `connect` makes the pool, `schema` the tables, and `keeper` cleans up. `transaction` is the guard over tokio-postgres, and
+//! `fields` read a record, `statement` and `names` put the table's name into SQL. `connection` sends a statement and knows when
+//! a connection is fit to be used again; `connect` makes the pool, `schema` the tables and their functions, and `keeper` cleans
+//! up. `transaction` is the guard over tokio-postgres, and
 //! `sqlx` over sqlx: both are an `owned` transaction, which `ending` brings to its end; `lock` is what it finds when it begins,
 //! `guards` the keys whose heartbeats pause. `complete_in` is for transactions of the caller's. `session` has the statements
 //! that both drivers send. `error` says what each failure means, with `sqlstate` for what the server says.

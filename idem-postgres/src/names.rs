@@ -1,7 +1,7 @@
 //! [`Names`]: where the tables are; and the statements, which name them.
 //!
-//! INV-1: a name reaches SQL only between quotes, with the quotes in it doubled; the body of a function ends with a tag that
-//! is in no name.
+//! INV-1: a name reaches SQL only between quotes, with the quotes in it doubled, or in a comment, which no name can end; the
+//! body of a function ends with a tag that is in no name.
 //! INV-2: every statement names its tables with their schema, and its functions, operators and types with `pg_catalog` (or
 //! in SQL's own words, which mean those), so that what it does does not depend on a `search_path`, the user's own
 //! transaction's included.
@@ -73,7 +73,7 @@ impl Names {
 }
 
 fn check(what: &'static str, name: &str, at_most: usize) -> Result<(), Cause> {
-    if name.is_empty() || name.len() > at_most || name.contains('\0') {
+    if name.is_empty() || name.len() > at_most || name.contains(char::is_control) {
         return Err(Cause::Name { what, at_most });
     }
     Ok(())
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_name_that_postgres_would_cut_or_refuse_is_refused() {
-        for (schema, table) in [("", "t"), ("s", ""), ("s\0", "t"), ("s", "t\0")] {
+        for (schema, table) in [("", "t"), ("s", ""), ("s\0", "t"), ("s", "t\0"), ("s\n", "t"), ("s", "t\r")]
+        {
             assert!(Names::new(schema, table).is_err());
         }
         assert!(Names::new(&"s".repeat(63), &"t".repeat(47)).is_ok());

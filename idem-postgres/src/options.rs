@@ -10,7 +10,8 @@ pub enum Statements {
     Unnamed,
     /// Prepared once for each connection and then named. Faster, and right only if this process talks to the server
     /// itself, or the pooler keeps one server connection for each client (`pool_mode = session`): behind any other the
-    /// name may be missing there, or *be another client's*.
+    /// name may be missing there, or *be another client's*. A plan that was made while the table was small is kept until
+    /// the server has analysed it anew.
     Prepared,
 }
 
@@ -28,10 +29,10 @@ pub struct Options {
     /// The schema of the tables. It is quoted wherever it is used.
     pub schema: String,
     /// The name of the table of records, and the beginning of the names of what belongs to it: `_meta`, `_pkey`,
-    /// `_sweep`. It is quoted, too.
+    /// `_sweep`, and its functions. It is quoted, too.
     pub table: String,
-    /// Whether a store that finds no tables makes them. Without it they are made beforehand, with
-    /// [`schema_sql`](crate::PostgresStore::schema_sql), and the store's role needs no right to create anything.
+    /// Whether a store that finds no tables, or not all of their functions, makes them. Without it they are made beforehand,
+    /// with [`schema_sql`](crate::PostgresStore::schema_sql), and the store's role needs no right to create anything.
     pub create_schema: bool,
     /// How statements are sent.
     pub statements: Statements,

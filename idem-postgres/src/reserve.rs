@@ -4,6 +4,7 @@
 //! sends it as one. A record that leaves its key free is claimed by a third. If that writes nothing, somebody was
 //! faster, and all of it is done again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use idem_core::{Key, Operation, Reserve, ReserveOutcome, State, transition};
@@ -32,7 +33,7 @@ impl Inner {
         let absent: [Parameter<'_>; 7] = [&digest, &scope, &name, &owner, &fingerprint, &lease, &record_ttl];
 
         let mut held = self.connection().await?;
-        let (mut patience, mut apart) = (Patience::default(), false);
+        let (mut patience, mut apart) = (Patience::default(), self.looks_apart.load(Ordering::Relaxed));
         loop {
             let found = match self.look_or_insert(&mut held, key, &absent, &mut apart).await? {
                 Reserved::Granted(FirstGrant { fence, lease_left }) => {
@@ -106,8 +107,9 @@ impl Inner {
             return Ok(grant.flatten().map_or(Reserved::Not, Reserved::Granted));
         }
         // One statement is one transaction. Where sessions begin as SERIALIZABLE, those of neighbouring keys that look and
-        // then write are in each other's way, and are not if both are done apart.
+        // then write are in each other's way, every other one of them, and are not if both are done apart.
         let Some(row) = held.change(&self.sql.reserve, absent).await? else {
+            self.looks_apart.store(true, Ordering::Relaxed);
             *apart = true;
             return Ok(Reserved::Not);
         };

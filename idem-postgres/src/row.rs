@@ -62,15 +62,16 @@ pub(crate) fn decode(row: &Row) -> Result<Found, RowError> {
     decode_record(&column(row, 0, "record")?)
 }
 
-/// What `sql/reserve.sql` gave.
+/// What becomes of a key that is looked at, and reserved if it has no record.
 pub(crate) enum Reserved {
     Granted(FirstGrant),
     Found(Found),
-    /// Somebody else was first.
+    /// Others were in the way: it is to be asked again.
     Not,
 }
 
-/// What `sql/reserve.sql` gave. Outside, what may not be: the key was reserved. Inside: the record was only looked at.
+/// What `sql/reserve.sql` gave. The outer error is of an answer that may have been a reservation, the inner one of a record that
+/// was only looked at.
 pub(crate) fn decode_reserved(row: &Row) -> Result<Result<Reserved, RowError>, RowError> {
     let Some(fields) = column::<Option<Fields<'_>>>(row, 0, "record")? else { return Ok(Ok(Reserved::Not)) };
     if fields.len() == 1 {

@@ -3,7 +3,7 @@
 use idem_core::{Operation, StoreError};
 use tokio_postgres::error::SqlState;
 
-use crate::connection::Held;
+use crate::connection::{Held, Parameter};
 use crate::error::{Cause, Failure};
 use crate::names::Names;
 use crate::row::RowError;
@@ -18,17 +18,33 @@ const NOTICES_CLIENTS: i32 = 140_000;
 
 /// The statements that make the tables and their functions. They can be run again: what is there stays.
 pub(crate) fn sql(names: &Names) -> String {
-    format!("{}\n{}", names.apply(include_str!("sql/schema/v1/tables.sql")), functions(names))
+    let functions = FUNCTIONS.map(|function| function.sql(names)).join("\n");
+    format!("{}\n{functions}", names.apply(include_str!("sql/schema/v1/tables.sql")))
 }
 
-fn functions(names: &Names) -> String {
-    let body = format!("${}$", names.tag());
-    let functions = [
-        include_str!("sql/schema/v1/insert.sql"),
-        include_str!("sql/schema/v1/reserve.sql"),
-        include_str!("sql/schema/v1/complete.sql"),
-    ];
-    functions.map(|function| names.apply(&function.replace("$body$", &body))).join("\n")
+/// A function beside the tables.
+#[derive(Clone, Copy)]
+struct Function {
+    /// Behind the table's name.
+    name: &'static str,
+    sql: &'static str,
+}
+
+const FUNCTIONS: [Function; 3] = [
+    Function { name: "_insert", sql: include_str!("sql/schema/v1/insert.sql") },
+    Function { name: "_reserve", sql: include_str!("sql/schema/v1/reserve.sql") },
+    Function { name: "_complete", sql: include_str!("sql/schema/v1/complete.sql") },
+];
+
+impl Function {
+    fn sql(self, names: &Names) -> String {
+        names.apply(&self.sql.replace("$body$", &format!("${}$", names.tag())))
+    }
+
+    /// As the server keeps it.
+    fn body(self, names: &Names) -> String {
+        names.apply(self.sql.split("$body$").nth(1).unwrap_or_default())
+    }
 }
 
 /// What the server says of itself and of the tables.
@@ -65,7 +81,7 @@ async fn try_prepare(inner: &Inner) -> Result<(), Failure> {
     let mut found = version(inner, &mut held).await?;
     let missing = match found {
         Version::NoTables => Some(sql(&inner.names)),
-        Version::NoFunctions => Some(functions(&inner.names)),
+        Version::NoFunctions => Some(FUNCTIONS.map(|function| function.sql(&inner.names)).join("\n")),
         Version::Unknown | Version::Is(_) => None,
     };
     if let Some(missing) = missing.filter(|_| inner.options.create_schema) {
@@ -111,9 +127,11 @@ enum Version {
 
 async fn version(inner: &Inner, held: &mut Held) -> Result<Version, Failure> {
     let (schema, table) = (inner.names.schema(), inner.names.table());
-    let [insert, reserve, complete] =
-        ["insert", "reserve", "complete"].map(|function| format!("{table}_{function}"));
-    match held.query_opt(&inner.sql.version, &[&schema, &insert, &reserve, &complete]).await {
+    let [insert, reserve, complete] = FUNCTIONS.map(|function| format!("{table}{}", function.name));
+    let bodies = FUNCTIONS.map(|function| function.body(&inner.names));
+    let parameters: [Parameter<'_>; 7] =
+        [&schema, &insert, &reserve, &complete, &bodies[0], &bodies[1], &bodies[2]];
+    match held.query_opt(&inner.sql.version, &parameters).await {
         Ok(Some(row)) => {
             let columns = || Ok::<(i32, i64), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
             Ok(match columns().map_err(|_| RowError::Malformed("meta.version"))? {

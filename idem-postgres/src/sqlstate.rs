@@ -87,7 +87,7 @@ fn advice(code: &str) -> &'static str {
         "40001" | "40P01" => "; run the whole transaction again",
         "53300" => "; make `pool_size` smaller, or put a pooler before the server",
         "26000" | "42P05" => "; there is a pooler between: use `Statements::Unnamed`",
-        "23514" => "; they end at 2^53 - 1: check the server's clock",
+        "23514" => "; the fencing tokens are used up (above 2^53 - 1): check the server's clock",
         _ => "",
     }
 }

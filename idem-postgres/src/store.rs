@@ -15,6 +15,7 @@
 //! the snapshot.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) guards: Guards,
     /// Whether the server can notice, in the midst of a statement, that its client is gone. Known once it is open.
     pub(crate) notices_clients: OnceLock<bool>,
+    /// Looking and inserting in one transaction was not serializable once, and is done apart from then on.
+    pub(crate) looks_apart: AtomicBool,
 }
 
 impl Inner {

@@ -1,4 +1,5 @@
-//! Figures a to d: first requests by 1, 8, 32 and 64 callers at once, against the same work in plain statements. And
+//! Figures a to d: first requests by 1, 8, 32 and 64 callers at once, against the same work in plain statements, and beside
+//! it against those prepared. And
 //! figure g: how many bytes of the write-ahead log each takes.
 
 use std::error::Error;
@@ -44,17 +45,20 @@ fn of(
     let floor = runtime.block_on(Floor::create(store.pool().clone()))?;
     let per_round = scale.requests.min(500 * callers as u64);
     let (mut floor_next, mut store_next) = (0..per_round, 0..per_round);
-    let rounds = alternate(
-        scale.rounds,
-        || plain_requests(runtime, &floor, shares(load.requests(next(&mut floor_next)), callers)),
-        || {
-            let numbers = next(&mut store_next);
-            let took =
-                callers::first_requests(runtime, &store, shares(load.requests(numbers.clone()), callers));
-            check_answers(runtime, &*store, &load, numbers);
-            took
-        },
-    );
+    let mut against = |floor: &Floor| {
+        alternate(
+            scale.rounds,
+            || plain_requests(runtime, floor, shares(load.requests(next(&mut floor_next)), callers)),
+            || {
+                let numbers = next(&mut store_next);
+                let took =
+                    callers::first_requests(runtime, &store, shares(load.requests(numbers.clone()), callers));
+                check_answers(runtime, &*store, &load, numbers);
+                took
+            },
+        )
+    };
+    let (rounds, prepared) = (against(&floor), against(&floor.prepared()));
     Ok(Figure {
         id,
         what: format!(
@@ -64,7 +68,7 @@ fn of(
         unit: "x",
         target: Target::AtLeast(0.85),
         value: rounds.speed(),
-        beside: Vec::new(),
+        beside: vec![("of prepared", prepared.speed())],
         flush: None,
     })
 }

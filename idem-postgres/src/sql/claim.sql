@@ -25,7 +25,7 @@ UPDATE public.idem_record AS record SET
     completed_at = NULL, codec = NULL, schema = NULL, body = NULL
 FROM found
 -- Asked of the record as it is now, which may be a later one than the lock began with.
-WHERE record.key OPERATOR(pg_catalog.=) found.key AND record.fence OPERATOR(pg_catalog.<) 9007199254740991 AND (
+WHERE record.key OPERATOR(pg_catalog.=) found.key AND (
     record.expires_at OPERATOR(pg_catalog.<=) found.now
     OR record.version OPERATOR(pg_catalog.=) 1 AND record.owner OPERATOR(pg_catalog.<>) $2 AND (
         record.state OPERATOR(pg_catalog.=) 'r'

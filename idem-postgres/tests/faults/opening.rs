@@ -70,9 +70,18 @@ async fn names_are_the_users_to_choose_and_never_injected() {
         let found: i32 = client.query_one(count, &[&schema, &table]).await.unwrap().get(0);
         assert_eq!(found, 5, "{schema} {table}");
     }
+    // Not even in a comment, which ends with its line.
+    let wrong = [
+        "t".repeat(48),
+        "x\n;DROP TABLE IF EXISTS precious;--".to_owned(),
+        "x\r;DROP TABLE precious;--".to_owned(),
+    ];
+    for table in wrong {
+        let options = Options::new().table(table);
+        assert_eq!(refused(&server.url(), options.clone()).await.kind, StoreErrorKind::Misconfigured);
+        assert!(PostgresStore::schema_sql(&options).is_err());
+    }
     client.batch_execute("SELECT FROM precious").await.unwrap();
-    let error = refused(&server.url(), Options::new().table("t".repeat(48))).await;
-    assert_eq!(error.kind, StoreErrorKind::Misconfigured);
 }
 
 #[tokio::test]
@@ -121,6 +130,32 @@ async fn functions_that_are_gone_are_made_again_or_asked_for() {
     let error = store.complete(&key(), OwnerToken::random(), completion).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert!(words(&error).contains("EXECUTE"), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn functions_that_name_other_tables_are_not_taken_for_these_tables_own() {
+    let server = Postgres::start().await;
+    let client = server.client().await;
+    let (old, new) = (Options::new().schema("old"), Options::new().schema("new"));
+    let store = PostgresStore::connect_with(&server.url(), old.clone()).await.unwrap();
+    let owner = OwnerToken::random();
+    store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
+    store.complete(&key(), owner, Completion::new(Response::bytes("paid"), LEASE)).await.map(drop).unwrap();
+    client.batch_execute("ALTER SCHEMA old RENAME TO new").await.unwrap();
+    // Somebody else's, which the functions of `new` name.
+    drop(PostgresStore::connect_with(&server.url(), old).await.unwrap());
+
+    let error = refused(&server.url(), new.clone().create_schema(false)).await;
+    assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
+    assert!(words(&error).contains("functions"), "{}", words(&error));
+    let store = PostgresStore::connect_with(&server.url(), new.clone()).await.unwrap();
+    let told = store.reserve(&key(), Reserve::new(OwnerToken::random(), payload(), LEASE)).await.unwrap();
+    assert!(matches!(told, ReserveOutcome::Completed { .. }), "{told:?}");
+
+    // A tool that ends lines in its own way has changed nothing.
+    let applied = PostgresStore::schema_sql(&new).unwrap().replace('\n', "\r\n");
+    client.batch_execute(&applied).await.unwrap();
+    PostgresStore::connect_with(&server.url(), new.create_schema(false)).await.unwrap();
 }
 
 #[tokio::test]

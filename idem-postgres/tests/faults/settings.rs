@@ -117,7 +117,8 @@ const TRAP: &str = "CREATE SCHEMA trap;
     CREATE OPERATOR trap.+ (LEFTARG = int8, RIGHTARG = int4, FUNCTION = trap.plus);
     CREATE OPERATOR trap.* (LEFTARG = numeric, RIGHTARG = numeric, FUNCTION = trap.times);
     CREATE DOMAIN trap.int8 AS text CHECK (VALUE = '?'); CREATE DOMAIN trap.int4 AS text CHECK (VALUE = '?');
-    CREATE DOMAIN trap.text AS pg_catalog.int4;
+    CREATE DOMAIN trap.text AS pg_catalog.int4; CREATE TYPE trap.record AS (x pg_catalog.text);
+    CREATE DOMAIN trap.bytea AS pg_catalog.int4; CREATE DOMAIN trap.timestamptz AS pg_catalog.int4;
     ALTER ROLE idem SET search_path = trap, pg_catalog, public";
 
 #[tokio::test]
@@ -125,6 +126,8 @@ async fn operators_and_types_that_stand_before_the_servers_own_are_not_taken_for
     let server = Postgres::start_with_clock().await;
     server.client().await.batch_execute(TRAP).await.unwrap();
     let options = Options::new().upkeep_interval(Duration::from_secs(3600));
+    drop(PostgresStore::connect_with(&server.url(), options.clone()).await.unwrap());
+    // In sessions that have not made the functions.
     let store = PostgresStore::connect_with(&server.url(), options).await.unwrap();
     works(&server, &store).await;
 }

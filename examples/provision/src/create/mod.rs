@@ -42,19 +42,19 @@ fn created(id: i64, entry: &Entry) -> http::Response<Bytes> {
     )
 }
 
-pub(crate) fn rejected(id: i64) -> http::Response<Bytes> {
+fn rejected(id: i64) -> http::Response<Bytes> {
     json(StatusCode::BAD_REQUEST, &json!({ "error": "rejected", "id": id }))
 }
 
-pub(crate) fn conflict() -> http::Response<Bytes> {
+fn conflict() -> http::Response<Bytes> {
     json(StatusCode::CONFLICT, &json!({ "error": "conflict" }))
 }
 
-pub(crate) fn error_of(why: &str) -> http::Response<Bytes> {
+fn error_of(why: &str) -> http::Response<Bytes> {
     json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": why }))
 }
 
-pub(crate) fn ended(answer: &http::Response<Bytes>) -> Response {
+fn ended(answer: &http::Response<Bytes>) -> Response {
     answer.clone().map(Into::into)
 }
 

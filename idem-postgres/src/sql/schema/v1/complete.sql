@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION public.idem_record_complete(
     -- Key, owner, state, codec, schema, body, retention, transaction.
     pg_catalog.bytea, pg_catalog.bytea, pg_catalog."char", smallint, bigint, pg_catalog.bytea, interval, bigint
 ) RETURNS boolean LANGUAGE plpgsql
--- A plan that was made while the table was small outlives that, and then the whole table must not be its choice.
+-- For the reason that stands in `reserve.sql`.
 SET enable_seqscan = off
 AS $body$
 BEGIN

@@ -1,7 +1,7 @@
 -- Reserves a key that has no record: attempt 1. Gives the fence and the microseconds that are left of the lease; null:
 -- somebody else was first.
 --
--- This and the other two are functions so that a connection of the server's plans them once, also behind a pooler that gives
+-- This and the other two are functions so that a connection of the server's keeps their plans, also behind a pooler that gives
 -- a transaction any of them. A later release that needs another body gives it another name, since both may run at the same
 -- time.
 CREATE OR REPLACE FUNCTION public.idem_record_insert(
@@ -32,9 +32,6 @@ BEGIN
     RETURNING fence, lease_until INTO granted, granted_until;
     IF NOT FOUND THEN
         RETURN NULL;
-    END IF;
-    IF granted OPERATOR(pg_catalog.>) 9007199254740991 THEN
-        RAISE check_violation USING MESSAGE = 'the fencing tokens are used up';
     END IF;
     -- Another's reservation of this key that was then undone may have been waited for: the lease is shorter by that.
     RETURN ARRAY[

@@ -5,16 +5,17 @@
 CREATE OR REPLACE FUNCTION public.idem_record_reserve(
     -- Key, scope, name, owner, fingerprint, lease, record_ttl.
     pg_catalog.bytea, pg_catalog.bytea, pg_catalog.bytea, pg_catalog.bytea, pg_catalog.bytea, interval, interval
-) RETURNS record LANGUAGE plpgsql
--- A plan that was made while the table was small outlives that, and then the whole table must not be its choice.
+) RETURNS pg_catalog.record LANGUAGE plpgsql
+-- A plan that was made while the table was small is kept until the server has analysed it anew, and reading the whole table
+-- must not be that plan.
 SET enable_seqscan = off
 AS $body$
 DECLARE
-    looked record;
+    looked pg_catalog.record;
     granted bigint[];
 BEGIN
     SELECT
-        pg_catalog.statement_timestamp(), pg_catalog.clock_timestamp(),
+        CURRENT_TIMESTAMP, pg_catalog.clock_timestamp(),
         version, state, owner, fence, attempt, fingerprint, expires_at,
         lease_until, lease, record_ttl, completed_at, codec, schema, body
     INTO looked

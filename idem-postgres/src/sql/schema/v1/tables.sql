@@ -1,13 +1,12 @@
--- Version 1 of the tables of idem-postgres, and behind them two functions. `Options::create_schema` applies them by itself; a
--- service that keeps its migrations elsewhere runs them as they stand, with the names of its own choice in place of
--- `public.idem_record`.
+-- Version 1 of the tables of idem-postgres; their functions stand beside them. `Options::create_schema` applies them by itself;
+-- for a service that keeps its migrations elsewhere `PostgresStore::schema_sql` gives all of it, with the names of its choice.
 
 -- One row for a key. Instants are of the server's own clock. What is null says nothing in that state.
 --
 -- What a completion leaves as it is stands before what it changes: the server's log has only what comes after that.
 CREATE TABLE IF NOT EXISTS public.idem_record (
     sweep_after  timestamptz NOT NULL, -- when a sweep looks at it; seldom moved, so that an update seldom touches an index
-    fence        bigint      NOT NULL, -- 1 to 2^53 - 1: greater than those of all earlier records of the key
+    fence        bigint      NOT NULL CHECK (fence BETWEEN 1 AND 9007199254740991), -- 2^53 - 1
     attempt      bigint      NOT NULL,
     version      smallint    NOT NULL, -- of this row's form; a later one is not touched by earlier releases
     key          bytea       NOT NULL, -- the BLAKE3 digest of scope and name; logs show how it begins
