@@ -1,4 +1,5 @@
-//! Figure e: a replay against a bare `SELECT` of the answer. Figure f: 64 duplicates of a running request, refused.
+//! Figure e: a replay against a bare `SELECT` of the answer. Figure f: 64 duplicates of a running request, refused, and beside
+//! it as many bare `SELECT`s.
 
 use std::error::Error;
 use std::time::Instant;
@@ -28,7 +29,7 @@ pub(super) fn answers(scale: &Scale, url: &str, runtime: &Runtime) -> Result<[Fi
             first_request(&store, fingerprint(), request).await;
         }
     });
-    Ok([replays(scale, runtime, &load, &floor, &store), refusals(scale, runtime, &load, &store)])
+    Ok([replays(scale, runtime, &load, &floor, &store), refusals(scale, runtime, &load, &floor, &store)])
 }
 
 fn replays(scale: &Scale, runtime: &Runtime, load: &Load, floor: &Floor, store: &PostgresStore) -> Figure {
@@ -75,9 +76,9 @@ fn replays(scale: &Scale, runtime: &Runtime, load: &Load, floor: &Floor, store: 
     }
 }
 
-fn refusals(scale: &Scale, runtime: &Runtime, load: &Load, store: &PostgresStore) -> Figure {
+fn refusals(scale: &Scale, runtime: &Runtime, load: &Load, floor: &Floor, store: &PostgresStore) -> Figure {
     let first = 1 << 40;
-    let mut took = Vec::new();
+    let (mut took, mut bare) = (Vec::new(), Vec::new());
     // The first round makes the pool's connections.
     for round in 0..=scale.rounds {
         let key = load.key(first + u64::try_from(round).unwrap_or(0));
@@ -100,6 +101,19 @@ fn refusals(scale: &Scale, runtime: &Runtime, load: &Load, store: &PostgresStore
             }
             nanos(started.elapsed()) / 1e6
         }));
+        bare.push(runtime.block_on(async {
+            let started = Instant::now();
+            let selects: Vec<_> = (0..DUPLICATES)
+                .map(|_| {
+                    let (floor, key) = (floor.clone(), load.key(0));
+                    tokio::spawn(async move { floor.look_up(&key).await })
+                })
+                .collect();
+            for select in selects {
+                assert!(select.await.is_ok(), "not found");
+            }
+            nanos(started.elapsed()) / 1e6
+        }));
     }
     Figure {
         id: "f",
@@ -107,7 +121,7 @@ fn refusals(scale: &Scale, runtime: &Runtime, load: &Load, store: &PostgresStore
         unit: "ms",
         target: Target::AtMost(3.5),
         value: Spread::of(took.split_off(1)),
-        beside: Vec::new(),
+        beside: vec![("as many bare SELECTs", Spread::of(bare.split_off(1)))],
         flush: None,
     }
 }
