@@ -14,13 +14,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where its programs are. Debian keeps them out of the path, in a directory for each version: the latest is taken. Elsewhere
-/// `pg_config` knows.
+/// Where its programs are: in the directory that `IDEM_POSTGRES_BIN` names, for tests of another version. Otherwise the latest
+/// that Debian has, which keeps them out of the path, in a directory for each version; elsewhere `pg_config` knows.
 ///
 /// # Panics
 ///
 /// If there are none.
 pub fn programs() -> PathBuf {
+    if let Some(chosen) = std::env::var_os("IDEM_POSTGRES_BIN") {
+        return chosen.into();
+    }
     let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let versions = of_debian
         .filter_map(|it| Some((it.file_name().to_str()?.parse::<u32>().ok()?, it.path().join("bin"))));

@@ -276,10 +276,13 @@ fn copied(data: &Path) -> TempDir {
     directory
 }
 
-/// The data of a new server, made once.
+/// The data of a new server, made once for each version.
 fn template() -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let template = cache.join("postgres-template-1");
+    let version = Command::new(programs().join("postgres")).arg("--version").output().unwrap();
+    // `postgres (PostgreSQL) 15.18 (Debian ..)`.
+    let version = String::from_utf8_lossy(&version.stdout).split(' ').nth(2).unwrap().trim().to_owned();
+    let template = cache.join(format!("postgres-template-{version}"));
     // Many tests begin at the same time, each in a process of its own.
     let lock = fs::File::create(cache.join("postgres-template.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
