@@ -33,9 +33,9 @@ impl Inner {
         let absent: [Parameter<'_>; 7] = [&digest, &scope, &name, &owner, &fingerprint, &lease, &record_ttl];
 
         let mut held = self.connection().await?;
-        let (mut patience, mut apart) = (Patience::default(), self.looks_apart.load(Ordering::Relaxed));
+        let mut patience = Patience::default();
         loop {
-            let found = match self.look_or_insert(&mut held, key, &absent, &mut apart).await? {
+            let found = match self.look_or_insert(&mut held, key, &absent).await? {
                 Reserved::Granted(FirstGrant { fence, lease_left }) => {
                     return Ok(ReserveOutcome::Reserved { attempt: 1, fence, lease_left });
                 }
@@ -95,10 +95,9 @@ impl Inner {
         held: &mut Held,
         key: &Key,
         absent: &[Parameter<'_>],
-        apart: &mut bool,
     ) -> Result<Reserved, Failure> {
         let unreadable = |error| written(error, Operation::Reserve);
-        if *apart {
+        if self.looks_apart.load(Ordering::Relaxed) {
             if let Some(found) = self.look(held, key).await? {
                 return Ok(Reserved::Found(found));
             }
@@ -110,12 +109,10 @@ impl Inner {
         // then write are in each other's way, every other one of them, and are not if both are done apart.
         let Some(row) = held.change(&self.sql.reserve, absent).await? else {
             self.looks_apart.store(true, Ordering::Relaxed);
-            *apart = true;
             return Ok(Reserved::Not);
         };
         match row::decode_reserved(&row).map_err(unreadable)?? {
             Reserved::Found(found) if phase(&found, found.between.0) != phase(&found, found.between.1) => {
-                *apart = true;
                 Ok(Reserved::Not)
             }
             reserved => Ok(reserved),

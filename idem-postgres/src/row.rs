@@ -85,7 +85,7 @@ fn decode_record(row: &Fields<'_>) -> Result<Found, RowError> {
     let between = (instant(row, 0, "now")?, instant(row, 1, "now")?);
     let expires_at = instant(row, 8, "expires_at")?;
     let fence: i64 = row.get(5, "fence")?;
-    let fence = u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?;
+    let fence = fencing_token(fence)?;
 
     let version: i16 = row.get(2, "version")?;
     if version != VERSION {
@@ -181,6 +181,10 @@ fn span(row: &Fields<'_>, index: usize, name: &'static str) -> Result<Span, RowE
     u64::try_from(micros).map(Span::from_micros).map_err(|_| RowError::Malformed(name))
 }
 
+fn fencing_token(fence: i64) -> Result<FencingToken, RowError> {
+    u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))
+}
+
 fn bytes<const N: usize>(row: &Fields<'_>, index: usize, name: &'static str) -> Result<[u8; N], RowError> {
     row.get::<&[u8]>(index, name)?.try_into().map_err(|_| RowError::Malformed(name))
 }
@@ -195,8 +199,7 @@ pub(crate) struct FirstGrant {
 impl FirstGrant {
     fn of(granted: &[i64]) -> Result<Self, RowError> {
         let [fence, lease_left] = *granted else { return Err(RowError::Malformed("grant")) };
-        let fence =
-            u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?;
+        let fence = fencing_token(fence)?;
         Ok(Self { fence, lease_left: Duration::from_micros(u64::try_from(lease_left).unwrap_or(0)) })
     }
 }
@@ -213,7 +216,7 @@ pub(crate) fn decode_grant(row: &Row) -> Result<(u32, FencingToken, Timestamp, T
     let fence: i64 = column(row, 1, "fence")?;
     Ok((
         u32::try_from(attempt).map_err(|_| RowError::Malformed("attempt"))?,
-        u64::try_from(fence).ok().and_then(FencingToken::new).ok_or(RowError::Malformed("fence"))?,
+        fencing_token(fence)?,
         column::<Instant>(row, 2, "lease_until")?.0,
         column::<Instant>(row, 3, "now")?.0,
     ))

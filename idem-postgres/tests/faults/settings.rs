@@ -161,9 +161,21 @@ async fn of_many_callers_one_wins_and_none_fails_whatever_the_default_isolation_
 #[tokio::test]
 async fn where_looking_and_inserting_at_once_is_never_serializable_it_is_done_apart() {
     let (server, store) = under("SELECT").await;
-    let change = "CREATE OR REPLACE FUNCTION idem_record_reserve(bytea, bytea, bytea, bytea, bytea, interval, interval)
-        RETURNS record LANGUAGE plpgsql AS $$ BEGIN RAISE serialization_failure; END $$";
-    server.client().await.batch_execute(change).await.unwrap();
+    let client = server.client().await;
+    let raising = |condition| {
+        format!(
+            "CREATE OR REPLACE FUNCTION idem_record_reserve(bytea, bytea, bytea, bytea, bytea, interval, interval)
+             RETURNS record LANGUAGE plpgsql AS $$ BEGIN RAISE {condition}; END $$"
+        )
+    };
+    client.batch_execute(&raising("serialization_failure")).await.unwrap();
+    assert!(is_attempt(
+        &reserve(&store, &Key::new("settings", "first").unwrap(), OwnerToken::random()).await,
+        1
+    ));
+    // Nor is it tried again.
+    client.batch_execute(&raising("internal_error")).await.unwrap();
+    client.batch_execute("DELETE FROM idem_record").await.unwrap();
     works(&server, &store).await;
 }
 
