@@ -1,17 +1,18 @@
 //! [`Call`] and [`Reply`]: what a store was asked about one key, and what it said, in a form that can be compared.
 
+use crate::span;
 use std::time::Duration;
 
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, FencingToken, Fingerprint, Key, OwnerToken,
-    RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StateView,
-    StoreError,
+    AbandonOutcome, Answer, CompleteOutcome, FencingToken, Fingerprint, Key, ReleaseOutcome, RenewOutcome,
+    ReservationStore, StoreError,
 };
 
 /// A call of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
-    Reserve(Reserve),
+    Reserve(ReserveRequest),
     Renew { owner: OwnerToken, lease: Duration },
     Complete { owner: OwnerToken, completion: Completion },
     Release { owner: OwnerToken },
@@ -39,7 +40,7 @@ pub(crate) enum Says {
     Renewed,
     Completed,
     AlreadyCompleted,
-    ResponseConflict,
+    AnswerConflict,
     Released,
     AlreadyReleased,
     Abandoned,
@@ -66,7 +67,7 @@ impl Call {
     pub(crate) async fn send(&self, store: &dyn ReservationStore, key: &Key) -> Result<Reply, StoreError> {
         Ok(match self {
             Self::Reserve(request) => store.reserve(key, request.clone()).await?.into(),
-            Self::Renew { owner, lease } => store.renew(key, *owner, *lease).await?.into(),
+            Self::Renew { owner, lease } => store.renew(key, *owner, span(*lease)).await?.into(),
             Self::Complete { owner, completion } => {
                 store.complete(key, *owner, completion.clone()).await?.into()
             }
@@ -117,7 +118,7 @@ impl From<CompleteOutcome> for Reply {
         Self::new(match outcome {
             CompleteOutcome::Completed => Says::Completed,
             CompleteOutcome::AlreadyCompleted => Says::AlreadyCompleted,
-            CompleteOutcome::ResponseConflict => Says::ResponseConflict,
+            CompleteOutcome::AnswerConflict => Says::AnswerConflict,
             CompleteOutcome::Lost => Says::Lost,
         })
     }

@@ -1,14 +1,16 @@
 //! [`Caller`]: one token at work on one key. Its methods unwrap the store's errors, so that a case reads as a story.
 
+use crate::span;
 use std::fmt::Debug;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use idem_core::store::{Completion, RecordView, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, ExpiredLeasePolicy, FencingToken, Key, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Response, StateView, StoreError,
+    AbandonOutcome, Answer, CompleteOutcome, ExpiredLeasePolicy, FencingToken, Key, ReleaseOutcome,
+    RenewOutcome, ReservationStore, StoreError, StoredValue,
 };
 
 use crate::context::{DAY, fingerprint};
@@ -18,7 +20,7 @@ use crate::context::{DAY, fingerprint};
 pub(crate) struct Caller {
     pub(crate) store: Arc<dyn ReservationStore>,
     pub(crate) key: Key,
-    pub(crate) request: Reserve,
+    pub(crate) request: ReserveRequest,
 }
 
 /// What the winner of a key is told.
@@ -31,12 +33,12 @@ pub(crate) struct Granted {
 
 impl Caller {
     pub(crate) fn lease(mut self, lease: Duration) -> Self {
-        self.request.lease = lease;
+        self.request.lease = span(lease);
         self
     }
 
     pub(crate) fn record_ttl(mut self, record_ttl: Duration) -> Self {
-        self.request.record_ttl = record_ttl;
+        self.request.record_ttl = span(record_ttl);
         self
     }
 
@@ -79,7 +81,7 @@ impl Caller {
 
     #[track_caller]
     pub(crate) fn renew(&self, lease: Duration) -> impl Future<Output = RenewOutcome> + Send + '_ {
-        answered(self.store.renew(&self.key, self.request.owner, lease))
+        answered(self.store.renew(&self.key, self.request.owner, span(lease)))
     }
 
     /// Completes with plain bytes, kept for a day.
@@ -97,7 +99,7 @@ impl Caller {
         retention: Duration,
         answer: Answer,
     ) -> impl Future<Output = CompleteOutcome> + Send + '_ {
-        answered(self.store.complete(&self.key, self.request.owner, Completion::new(answer, retention)))
+        answered(self.store.complete(&self.key, self.request.owner, Completion::new(answer, span(retention))))
     }
 
     /// Completes, and fails the case if that is not accepted.
@@ -185,7 +187,7 @@ impl From<RecordView> for Look {
 
 /// An answer of plain bytes.
 pub(crate) fn bytes(body: impl Into<Bytes>) -> Answer {
-    Response::bytes(body).into()
+    StoredValue::bytes(body).into()
 }
 
 /// The outcome of a store's future; an error of the store fails the case and names the line that called.

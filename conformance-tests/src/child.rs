@@ -1,11 +1,13 @@
 //! The other processes of the crash cases: this very program, started again with a task in its environment.
 
+use crate::span;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::{CompleteOutcome, Completion, OwnerToken, Reserve, ReserveOutcome};
+use idem_core::CompleteOutcome;
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 
 use crate::caller::bytes;
 use crate::context::{DAY, HOUR, fingerprint, usual_key};
@@ -124,14 +126,16 @@ async fn perform(harness: &dyn Harness, task: Task, location: &str) -> &'static 
     let payload = fingerprint("payload");
     let said = match task {
         Task::Open | Task::Serve => "opened",
-        Task::Reserve { lease } => match store.reserve(&key, Reserve::new(owner, payload, lease)).await {
-            Ok(ReserveOutcome::Reserved { .. }) => "reserved",
-            Ok(ReserveOutcome::InFlight { .. }) => "in flight",
-            Ok(_) | Err(_) => "failed",
-        },
+        Task::Reserve { lease } => {
+            match store.reserve(&key, ReserveRequest::new(owner, payload, span(lease))).await {
+                Ok(ReserveOutcome::Reserved { .. }) => "reserved",
+                Ok(ReserveOutcome::InFlight { .. }) => "in flight",
+                Ok(_) | Err(_) => "failed",
+            }
+        }
         Task::Complete => {
-            let reserved = store.reserve(&key, Reserve::new(owner, payload, HOUR)).await;
-            let completion = Completion::new(bytes(Task::ANSWER), DAY);
+            let reserved = store.reserve(&key, ReserveRequest::new(owner, payload, span(HOUR))).await;
+            let completion = Completion::new(bytes(Task::ANSWER), span(DAY));
             match (reserved, store.complete(&key, owner, completion).await) {
                 (Ok(_), Ok(CompleteOutcome::Completed)) => "completed",
                 _ => "failed",

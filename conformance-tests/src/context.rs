@@ -1,10 +1,12 @@
 //! [`Context`]: what a case is given: a fresh store, callers with tokens of their own, and time to let pass.
 
+use crate::span;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use idem_core::{Fingerprint, Key, OwnerToken, ReservationStore, Reserve};
+use idem_core::store::{OwnerToken, ReserveRequest};
+use idem_core::{Fingerprint, Key, ReservationStore};
 use tokio::sync::Barrier;
 
 use crate::caller::Caller;
@@ -76,7 +78,7 @@ impl Context {
 
     /// A caller of another key.
     pub(crate) fn caller_of(&self, key: &Key) -> Caller {
-        let request = Reserve::new(self.token(), fingerprint("payload"), HOUR);
+        let request = ReserveRequest::new(self.token(), fingerprint("payload"), span(HOUR));
         Caller { store: self.store(), key: key.clone(), request }
     }
 
@@ -173,5 +175,5 @@ pub(crate) fn key(scope: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Key {
 }
 
 pub(crate) fn fingerprint(payload: &str) -> Fingerprint {
-    Fingerprint::of([payload])
+    Fingerprint::from_parts([payload])
 }

@@ -1,13 +1,14 @@
 //! [`Counted`]: counts what a store is asked.
 
+use idem_core::store::Span;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Key, Operation, OwnerToken, RecordView, ReleaseOutcome,
-    RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError,
+    AbandonOutcome, CompleteOutcome, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError,
 };
 
 /// Passes every call on to another store and counts it. A clone counts into the same numbers.
@@ -53,11 +54,11 @@ impl Counted {
 
 #[async_trait]
 impl ReservationStore for Counted {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.counted(Operation::Reserve).reserve(key, request).await
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.counted(Operation::Renew).renew(key, owner, lease).await
     }
 

@@ -1,13 +1,15 @@
 //! [`Faulty`]: a store whose calls fail, get lost or come late, as a script says or as a seed decides.
 
+use idem_core::store::Span;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
+    AbandonOutcome, CompleteOutcome, Effect, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError, StoreErrorKind,
 };
 use tokio::time::sleep;
 
@@ -41,13 +43,14 @@ pub enum Fault {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 /// use conformance_tests::{Fault, Faulty, Reference};
-/// use idem_core::{Effect, Fingerprint, Key, Operation, OwnerToken, ReservationStore, Reserve, ReserveOutcome};
+/// use idem_core::{Effect, Fingerprint, Key, Operation, ReservationStore};
+/// use idem_core::store::{OwnerToken, ReserveRequest, ReserveOutcome};
 ///
 /// let store = Faulty::new(Reference::new());
 /// store.next(Operation::Reserve, Fault::ReplyLost);
 ///
 /// let key = Key::new("scope", "name")?;
-/// let request = Reserve::new(OwnerToken::random(), Fingerprint::of(["payload"]), Duration::from_secs(60));
+/// let request = ReserveRequest::new(OwnerToken::random(), Fingerprint::from_parts(["payload"]), span(Duration::from_secs(60)));
 /// let lost = store.reserve(&key, request.clone()).await.unwrap_err();
 /// assert_eq!(lost.effect, Effect::Unknown);
 /// // It had arrived all the same. Sending it again is safe, and tells.
@@ -186,12 +189,12 @@ impl Drawn {
 
 #[async_trait]
 impl ReservationStore for Faulty {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         let key = key.clone();
         self.call(Operation::Reserve, |store| async move { store.reserve(&key, request).await }).await
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         let key = key.clone();
         self.call(Operation::Renew, |store| async move { store.renew(&key, owner, lease).await }).await
     }

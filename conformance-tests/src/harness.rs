@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use idem_core::{FencingToken, Key, Record, ReservationStore};
+use idem_core::store::Record;
+use idem_core::{FencingToken, Key, ReservationStore};
 
 /// A backend, as the suite sees it: where fresh stores come from, how time passes, and what it cannot do.
 ///

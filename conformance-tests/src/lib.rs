@@ -73,6 +73,16 @@ pub mod server;
 mod suite;
 mod wire;
 
+/// The span of a duration, for tests.
+///
+/// # Panics
+///
+/// If the duration is zero or above ten years.
+#[track_caller]
+pub fn span(duration: std::time::Duration) -> idem_core::store::Span {
+    duration.try_into().unwrap_or_else(|error| panic!("{error}"))
+}
+
 pub use case::Case;
 pub use counted::Counted;
 pub use faults::{Fault, Faulty};

@@ -1,13 +1,14 @@
 //! [`Oracle`]: what a store may answer, worked out from everything that happened to a key.
 //!
-//! It is there to catch mistakes of `idem_core::transition`, so it shares nothing with it but the types of requests and
+//! It is there to catch mistakes of `idem_core::store::transition`, so it shares nothing with it but the types of requests and
 //! outcomes, and it is built the other way round: it keeps no record that operations change. It keeps the *history* of
 //! what was accepted, and asks it anew for each call: who was granted the key last, what did that owner do since, and
 //! when did each of these things end?
 
 use std::time::Duration;
 
-use idem_core::{Answer, ExpiredLeasePolicy, FencingToken, Fingerprint, OwnerToken, Reserve};
+use idem_core::store::{OwnerToken, ReserveRequest};
+use idem_core::{Answer, ExpiredLeasePolicy, FencingToken, Fingerprint};
 
 use crate::call::{Call, Reply, Says};
 
@@ -162,11 +163,12 @@ impl Oracle {
             Call::Complete { owner, completion } => match standing {
                 Standing::Owned(tenure) if tenure.owner == *owner => {
                     let (answer, retention) = (completion.answer.clone(), completion.retention);
-                    Permit::says(Says::Completed).adds(What::Completed { answer, retention })
+                    Permit::says(Says::Completed)
+                        .adds(What::Completed { answer, retention: retention.into() })
                 }
                 Standing::Done { tenure, answer, .. } if tenure.owner == *owner => {
                     let is_same = **answer == completion.answer;
-                    Permit::says(if is_same { Says::AlreadyCompleted } else { Says::ResponseConflict })
+                    Permit::says(if is_same { Says::AlreadyCompleted } else { Says::AnswerConflict })
                 }
                 _ => Permit::says(Says::Lost),
             },
@@ -196,9 +198,10 @@ impl Oracle {
         }
     }
 
-    fn permit_reserve(&self, standing: &Standing<'_>, request: &Reserve) -> Permit {
+    fn permit_reserve(&self, standing: &Standing<'_>, request: &ReserveRequest) -> Permit {
         let granted = |attempt| {
-            let Reserve { fingerprint, lease, record_ttl, .. } = *request;
+            let ReserveRequest { fingerprint, lease, record_ttl, .. } = *request;
+            let (lease, record_ttl) = (lease.as_duration(), record_ttl.as_duration());
             Permit::says(Says::Reserved { attempt })
                 .fence(FenceRule::Above(self.greatest_fence()))
                 .times([lease])
@@ -223,8 +226,8 @@ impl Oracle {
             Standing::Owned(tenure) if tenure.owner == request.owner => {
                 Permit::says(Says::Reserved { attempt: tenure.attempt })
                     .fence(self.fence_of(tenure))
-                    .times([tenure.lease_left.max(request.lease)])
-                    .adds(What::Extended { lease: request.lease })
+                    .times([tenure.lease_left.max(request.lease.into())])
+                    .adds(What::Extended { lease: request.lease.into() })
             }
             Standing::Owned(tenure) if !tenure.abandoned && !tenure.lease_left.is_zero() => {
                 Permit::says(Says::InFlight { attempt: tenure.attempt }).times([tenure.lease_left])

@@ -1,6 +1,7 @@
 //! [`Remote`]: a store in another process, so that two processes meet at one store. The other one is this very program,
 //! started again; calls and replies go through its standard input and output.
 
+use idem_core::store::Span;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
+    AbandonOutcome, CompleteOutcome, Effect, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError, StoreErrorKind,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -107,11 +109,11 @@ macro_rules! told {
 
 #[async_trait]
 impl ReservationStore for Remote {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome> {
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome> {
         told!(self.ask(Operation::Reserve, Asked::reserve(key, &request)), Reserve)
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome> {
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome> {
         told!(self.ask(Operation::Renew, Asked::renew(key, owner, lease)), Renew)
     }
 

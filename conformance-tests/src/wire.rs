@@ -1,12 +1,14 @@
 //! What goes over the pipe between two processes of the suite: [`Asked`], [`Told`] and [`Failed`].
 
+use crate::span;
+use idem_core::store::Span;
 use std::time::Duration;
 
 use bytes::Bytes;
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken,
-    Fingerprint, Format, Key, Operation, OwnerToken, RecordView, ReleaseOutcome, RenewOutcome,
-    ReservationStore, Reserve, ReserveOutcome, Response, StateView, StoreError, StoreErrorKind,
+    AbandonOutcome, Answer, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Fingerprint, Format,
+    Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore, StoreError, StoreErrorKind, StoredValue,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -53,24 +55,29 @@ type RawKey = (Vec<u8>, Vec<u8>);
 type RawOwner = [u8; 16];
 
 impl Asked {
-    pub(crate) fn reserve(key: &Key, request: &Reserve) -> Self {
+    pub(crate) fn reserve(key: &Key, request: &ReserveRequest) -> Self {
         Self::Reserve {
             key: raw(key),
             owner: *request.owner.as_bytes(),
             fingerprint: *request.fingerprint.as_bytes(),
-            lease: request.lease,
-            ttl: request.record_ttl,
+            lease: request.lease.into(),
+            ttl: request.record_ttl.into(),
             refuse: request.on_expired_lease == ExpiredLeasePolicy::Refuse,
         }
     }
 
-    pub(crate) fn renew(key: &Key, owner: OwnerToken, lease: Duration) -> Self {
-        Self::Renew { key: raw(key), owner: *owner.as_bytes(), lease }
+    pub(crate) fn renew(key: &Key, owner: OwnerToken, lease: Span) -> Self {
+        Self::Renew { key: raw(key), owner: *owner.as_bytes(), lease: lease.into() }
     }
 
     pub(crate) fn complete(key: &Key, owner: OwnerToken, completion: &Completion) -> Self {
         let answer = RawAnswer(completion.answer.clone());
-        Self::Complete { key: raw(key), owner: *owner.as_bytes(), answer, retention: completion.retention }
+        Self::Complete {
+            key: raw(key),
+            owner: *owner.as_bytes(),
+            answer,
+            retention: completion.retention.into(),
+        }
     }
 
     pub(crate) fn release(key: &Key, owner: OwnerToken) -> Self {
@@ -91,17 +98,18 @@ impl Asked {
         Ok(match self {
             Self::Reserve { key, owner, fingerprint, lease, ttl, refuse } => {
                 let mut request =
-                    Reserve::new(owned(owner), Fingerprint::from_bytes(fingerprint), lease).record_ttl(ttl);
+                    ReserveRequest::new(owned(owner), Fingerprint::from_bytes(fingerprint), span(lease))
+                        .record_ttl(span(ttl));
                 if refuse {
                     request = request.on_expired_lease(ExpiredLeasePolicy::Refuse);
                 }
                 Told::Reserve(store.reserve(&parsed(&key), request).await?)
             }
             Self::Renew { key, owner, lease } => {
-                Told::Renew(store.renew(&parsed(&key), owned(owner), lease).await?)
+                Told::Renew(store.renew(&parsed(&key), owned(owner), span(lease)).await?)
             }
             Self::Complete { key, owner, answer, retention } => {
-                let completion = Completion::new(answer.0, retention);
+                let completion = Completion::new(answer.0, span(retention));
                 Told::Complete(store.complete(&parsed(&key), owned(owner), completion).await?)
             }
             Self::Release { key, owner } => Told::Release(store.release(&parsed(&key), owned(owner)).await?),
@@ -189,7 +197,7 @@ enum RenewOutcomeForm {
 enum CompleteOutcomeForm {
     Completed,
     AlreadyCompleted,
-    ResponseConflict,
+    AnswerConflict,
     Lost,
 }
 
@@ -215,11 +223,11 @@ enum AbandonOutcomeForm {
 pub(crate) struct RawAnswer(#[serde(with = "answer_form")] Answer);
 
 mod answer_form {
-    use super::{Answer, Bytes, Deserialize, Deserializer, Format, Response, Serialize, Serializer};
+    use super::{Answer, Bytes, Deserialize, Deserializer, Format, Serialize, Serializer, StoredValue};
 
     pub(super) fn serialize<S: Serializer>(answer: &Answer, to: S) -> Result<S::Ok, S::Error> {
         let raw: Option<(Format, &[u8])> = match answer {
-            Answer::Response(response) => Some((response.format, &response.body)),
+            Answer::Value(response) => Some((response.format, &response.body)),
             Answer::NotKept => None,
         };
         raw.serialize(to)
@@ -228,7 +236,7 @@ mod answer_form {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Answer, D::Error> {
         let raw = Option::<(Format, Vec<u8>)>::deserialize(from)?;
         Ok(raw.map_or(Answer::NotKept, |(format, body)| {
-            Answer::Response(Response { format, body: Bytes::from(body) })
+            Answer::Value(StoredValue { format, body: Bytes::from(body) })
         }))
     }
 }

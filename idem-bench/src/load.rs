@@ -4,7 +4,8 @@ use std::io::Write;
 use std::ops::Range;
 
 use bytes::Bytes;
-use idem_core::{Key, OwnerToken};
+use idem_core::Key;
+use idem_core::store::OwnerToken;
 
 /// Keys and answers by their number. The seed is new in every process; within it, a number always gives the same key
 /// and answer, so that every answer can be checked without keeping a copy.

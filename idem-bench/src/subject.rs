@@ -1,13 +1,12 @@
 //! The subject's side of a bench: what is asked of a store, and how its answers are checked.
 
+use conformance_tests::span;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Fingerprint, OwnerToken, ReservationStore, Reserve, ReserveOutcome,
-    Response,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Answer, CompleteOutcome, Fingerprint, ReservationStore, StoredValue};
 use tokio::runtime::Runtime;
 
 use crate::load::{Load, Request};
@@ -16,17 +15,17 @@ const LEASE: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) fn fingerprint() -> Fingerprint {
-    Fingerprint::of(["100 EUR"])
+    Fingerprint::from_parts(["100 EUR"])
 }
 
 /// What the engine sends before it runs a handler.
-pub(crate) fn reserve(owner: OwnerToken, fingerprint: Fingerprint) -> Reserve {
-    Reserve::new(owner, fingerprint, LEASE)
+pub(crate) fn reserve(owner: OwnerToken, fingerprint: Fingerprint) -> ReserveRequest {
+    ReserveRequest::new(owner, fingerprint, span(LEASE))
 }
 
 /// What the engine sends after the handler has answered.
 pub(crate) fn completion(answer: Bytes) -> Completion {
-    Completion::new(Response::bytes(answer), RETENTION)
+    Completion::new(StoredValue::bytes(answer), span(RETENTION))
 }
 
 /// One first request at the store, with both outcomes checked.
@@ -49,7 +48,7 @@ pub(crate) fn check_answers(
     runtime.block_on(async {
         for number in numbers {
             let outcome = store.reserve(&load.key(number), reserve(owner, fingerprint())).await;
-            let Ok(ReserveOutcome::Completed { answer: Answer::Response(response), .. }) = outcome else {
+            let Ok(ReserveOutcome::Completed { answer: Answer::Value(response), .. }) = outcome else {
                 panic!("request {number} is not completed: {outcome:?}");
             };
             assert!(response.body == load.answer(number), "request {number} has another answer");

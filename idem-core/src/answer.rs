@@ -1,11 +1,11 @@
-//! [`Answer`] and [`Response`]: what is remembered of a finished run, and how its bytes are to be read.
+//! [`Answer`] and [`StoredValue`]: what is remembered of a finished run, and how its bytes are to be read.
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// How the bytes of a [`Response`] are to be read: which codec wrote them, and which version of the user's type.
+/// How the bytes of a [`StoredValue`] are to be read: which codec wrote them, and which version of the user's type.
 ///
 /// Whoever reads a response with another format than it was written with gets an error, never a wrong value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,14 +36,14 @@ impl fmt::Display for Format {
 
 /// What a handler answered: bytes, and how to read them. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Response {
+pub struct StoredValue {
     /// How the body is to be read.
     pub format: Format,
     /// The bytes. They may be empty, which is not the same as [`Answer::NotKept`].
     pub body: Bytes,
 }
 
-impl Response {
+impl StoredValue {
     /// A response of plain bytes ([`Format::BYTES`]).
     pub fn bytes(body: impl Into<Bytes>) -> Self {
         Self { format: Format::BYTES, body: body.into() }
@@ -51,9 +51,9 @@ impl Response {
 }
 
 /// Shows the format and the length, never the body: it may be confidential.
-impl fmt::Debug for Response {
+impl fmt::Debug for StoredValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Response({}, {} bytes)", self.format, self.body.len())
+        write!(f, "StoredValue({}, {} bytes)", self.format, self.body.len())
     }
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for Response {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The response, to be given to every duplicate.
-    Response(Response),
+    Value(StoredValue),
     /// The run finished, but its response was not kept (it was too large, say). Duplicates are told so; the handler
     /// does not run again.
     NotKept,
@@ -71,7 +71,7 @@ impl Answer {
     /// How many bytes the answer holds; 0 for [`NotKept`](Self::NotKept).
     pub fn len(&self) -> usize {
         match self {
-            Self::Response(response) => response.body.len(),
+            Self::Value(value) => value.body.len(),
             Self::NotKept => 0,
         }
     }
@@ -82,9 +82,9 @@ impl Answer {
     }
 }
 
-impl From<Response> for Answer {
-    fn from(response: Response) -> Self {
-        Self::Response(response)
+impl From<StoredValue> for Answer {
+    fn from(value: StoredValue) -> Self {
+        Self::Value(value)
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn debug_shows_the_format_and_the_length_but_not_the_body() {
-        assert_eq!(format!("{:?}", Response::bytes("secret")), "Response(bytes, schema 0, 6 bytes)");
+        assert_eq!(format!("{:?}", StoredValue::bytes("secret")), "StoredValue(bytes, schema 0, 6 bytes)");
         let of = |codec| Format { codec, schema: 2 }.to_string();
         assert_eq!(
             [0, 1, 2, 3, 9].map(of),
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn an_empty_response_is_empty_and_so_is_one_that_was_not_kept_and_no_other() {
-        assert!(Answer::NotKept.is_empty() && Answer::Response(Response::bytes("")).is_empty());
-        let four = Answer::Response(Response::bytes("four"));
+        assert!(Answer::NotKept.is_empty() && Answer::Value(StoredValue::bytes("")).is_empty());
+        let four = Answer::Value(StoredValue::bytes("four"));
         assert_eq!((four.len(), four.is_empty()), (4, false));
     }
 }

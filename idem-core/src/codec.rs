@@ -1,10 +1,10 @@
-//! [`Codec`]: how a handler's value becomes the bytes of a [`Response`], and comes back.
+//! [`Codec`]: how a handler's value becomes the bytes of a [`StoredValue`], and comes back.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::{Format, Response};
+use crate::{Format, StoredValue};
 
 /// How values are written. Chosen once per engine; every stored response carries it, so that a change of codec is an
 /// error for the records of before and never a wrong value.
@@ -33,7 +33,7 @@ impl Codec {
     }
 
     /// Writes a value.
-    pub fn encode<T: Serialize>(self, schema: u32, value: &T) -> Result<Response, CodecError> {
+    pub fn encode<T: Serialize>(self, schema: u32, value: &T) -> Result<StoredValue, CodecError> {
         let body = match self {
             Self::Json => serde_json::to_vec(value).map_err(|source| CodecError::Encode(source.into()))?,
             #[cfg(feature = "postcard")]
@@ -41,11 +41,11 @@ impl Codec {
                 postcard::to_stdvec(value).map_err(|source| CodecError::Encode(source.into()))?
             }
         };
-        Ok(Response { format: self.format(schema), body: body.into() })
+        Ok(StoredValue { format: self.format(schema), body: body.into() })
     }
 
     /// Reads a value. Refuses a response of another format without looking at its bytes, and bytes left over.
-    pub fn decode<T: DeserializeOwned>(self, schema: u32, response: &Response) -> Result<T, CodecError> {
+    pub fn decode<T: DeserializeOwned>(self, schema: u32, response: &StoredValue) -> Result<T, CodecError> {
         check_format(self.format(schema), response.format)?;
         match self {
             Self::Json => {
@@ -111,7 +111,7 @@ mod tests {
         let stored = Codec::Json.encode(7, &1_u32).unwrap();
         for wrong in [
             Codec::Json.decode::<u32>(8, &stored).unwrap_err(),
-            Codec::Json.decode::<u32>(0, &Response::bytes("1")).unwrap_err(),
+            Codec::Json.decode::<u32>(0, &StoredValue::bytes("1")).unwrap_err(),
         ] {
             assert!(matches!(wrong, CodecError::FormatMismatch { .. }), "{wrong}");
         }
@@ -123,7 +123,7 @@ mod tests {
     fn bytes_of_another_type_are_an_error() {
         let stored = Codec::Json.encode(0, &"text").unwrap();
         assert!(matches!(Codec::Json.decode::<u32>(0, &stored), Err(CodecError::Decode(_))));
-        let left_over = Response { body: "1 2".into(), ..stored };
+        let left_over = StoredValue { body: "1 2".into(), ..stored };
         assert!(matches!(Codec::Json.decode::<u32>(0, &left_over), Err(CodecError::Decode(_))));
     }
 

@@ -1,76 +1,79 @@
-//! An idempotency engine.
+//! An idempotency engine: it runs a handler once per request and gives every duplicate the first answer.
 //!
-//! A client times out and sends its request again; a queue delivers twice; a user double-clicks. This crate lets the
-//! handler run once: it takes an atomic *reservation* of the request's key before the handler runs, and gives every
-//! other caller the first one's answer, or tells it that the first is still running.
+//! ```no_run
+//! # async fn example(store: impl idem_core::ReservationStore) -> Result<(), Box<dyn std::error::Error>> {
+//! use idem_core::{Engine, Fingerprint, Key, Outcome};
 //!
-//! - [`Engine`] runs one operation: [`execute`](Engine::execute) takes a [`Key`], a [`Fingerprint`] and a handler.
-//! - [`Attempt`] is what the handler is told: which attempt it is, its fencing token, whether its lease is lost.
-//! - [`ReservationStore`] is what a storage has to do. The backend crates implement it (`idem-memory` for tests and
-//!   single processes), and the suite in `conformance-tests` checks it.
-//! - [`transition`] is the state machine as pure functions, for those who write a backend.
+//! let engine = Engine::builder(store).build()?; // a store of idem-sqlite, idem-postgres, idem-redis or idem-memory
+//! let key = Key::new("tenant-7", "8e03978e-40d5-43dd-bc93-6894a57f9324")?;
+//! let fingerprint = Fingerprint::from_parts(["POST", "/payments", r#"{"amount": 100}"#]);
 //!
-//! The engine knows no backend and no HTTP.
+//! let outcome = engine.execute(&key, &fingerprint, async |attempt| {
+//!     Ok::<_, std::io::Error>(format!("payment made by attempt {}", attempt.number))
+//! });
+//! match outcome.await? {
+//!     Outcome::Executed(payment) | Outcome::Replayed(payment) => println!("{payment}"),
+//!     Outcome::InFlight { retry_after } => println!("still running; ask again in {retry_after:?}"),
+//!     other => println!("{other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! # What is promised, and what is not
+//! | task | item |
+//! |---|---|
+//! | run a handler once | [`Engine::execute`], [`Engine::execute_detached`] |
+//! | store and replay bytes as they are | [`Engine::execute_bytes`], [`Engine::execute_bytes_detached`] |
+//! | reserve a key and settle it later | [`Engine::reserve`], [`Reservation`] |
+//! | find out in a handler whether an earlier attempt ran | [`Attempt::number`], [`Attempt::fence`] |
+//! | pass a key on to another service | [`Attempt::downstream_key`] |
+//! | choose leases, retention and policies | [`EngineBuilder`] |
+//! | settle a key whose outcome is unknown | [`Engine::resolve`] |
+//! | stop a process cleanly | [`Engine::shutdown`] |
+//! | find the names of events and counters | [`observe`] |
+//! | write a store | [`store`], [`store::transition`] |
+//! | write a backend with transactions, or a layer | [`backend`] |
 //!
-//! At most one live owner of a key at a time, by the store's own clock; at most one accepted completion, whose bytes
-//! never change; only the current owner can settle a key; and an earlier attempt that may have had its effect is
-//! visible to the next one, as [`Attempt::number`] above 1.
+//! # Promises
+//!
+//! At most one owner of a key is live at a time, by the store's clock. At most one completion is accepted, and its bytes
+//! never change. Only the current owner can settle a key. An earlier attempt that may have had its effect is visible to
+//! the next one: its [`Attempt::number`] is above 1.
 //!
 //! A lease is not mutual exclusion over the outside world: an owner that was paused for longer than its lease may make
-//! its effect after another has taken over. Hand [`Attempt::fence`] to what it changes, or
-//! [`Attempt::downstream_key`] to services that have idempotency keys of their own.
+//! its effect after another took over. Pass [`Attempt::fence`] to the system that the handler changes, or
+//! [`Attempt::downstream_key`] to a service that has idempotency keys of its own.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod admission;
 mod answer;
-mod attempt;
-mod builder;
-mod call;
+pub mod backend;
+mod backoff;
 mod codec;
 mod engine;
 mod error;
 mod fingerprint;
-mod flight;
-mod given_up;
-mod heartbeat;
 mod key;
-mod lane;
-#[cfg(test)]
-#[cfg(shuttle)]
-mod model;
 pub mod observe;
-mod op;
-mod outcome;
 mod policy;
-mod random;
-mod record;
-mod reservation;
-mod resolve;
-mod settlement;
-mod shutdown;
-mod store;
+pub mod store;
 mod sync;
 mod time;
-pub mod transition;
+mod unwind;
 
-pub use answer::{Answer, Format, Response};
-pub use attempt::Attempt;
-pub use builder::{EngineBuilder, InvalidPolicy};
+pub use answer::{Answer, Format, StoredValue};
 pub use codec::{Codec, CodecError};
 pub use engine::Engine;
+pub use engine::attempt::Attempt;
+pub use engine::builder::{EngineBuilder, InvalidPolicy};
+pub use engine::outcome::{Admission, ExecuteError, Outcome};
+pub use engine::receipt::{Receipt, ReceiptOutcome};
+pub use engine::reservation::{FinishOutcome, Reservation};
+pub use engine::resolve::{Resolution, ResolveOutcome};
+pub use engine::shutdown::{EngineShutdown, ShutdownReport};
 pub use error::{Effect, Operation, StoreError, StoreErrorKind};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, FingerprintParts};
 pub use key::{InvalidKey, Key, KeyDigest, MAX_PART_BYTES};
-pub use op::{
-    AbandonOutcome, CompleteOutcome, Completion, InvalidDuration, MAX_DURATION, ReleaseOutcome, RenewOutcome,
-    Reserve, ReserveOutcome, check_lease,
-};
-pub use outcome::{Admission, ExecuteError, Outcome};
 pub use policy::{ExpiredLeasePolicy, HandlerErrorPolicy, InFlightPolicy, StoreFailurePolicy};
-pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordView, State, StateView};
-pub use reservation::{Finished, Reservation};
-pub use resolve::{Resolution, ResolveOutcome};
-pub use shutdown::{EngineShutdown, ShutdownReport};
-pub use store::ReservationStore;
-pub use time::{Span, Timestamp};
+pub use store::{
+    AbandonOutcome, CompleteOutcome, FencingToken, ReleaseOutcome, RenewOutcome, ReservationStore,
+};

@@ -8,7 +8,7 @@
 //! | `idem.unprotected` | warn | a handler runs although the store could not be reached |
 //! | `idem.lease_lost` | warn | the store says that the key is no longer that of a live run |
 //! | `idem.renewal_failed` | warn | the heartbeat could not renew a lease in time; it tries again sooner |
-//! | `idem.heartbeat_ended` | warn | a run is older than `heartbeat_at_most`; its lease will run out |
+//! | `idem.heartbeat_ended` | warn | a run is older than `max_renewal`; its lease will run out |
 //! | `idem.unrecorded` | error | the store did not acknowledge a completion in time |
 //! | `idem.not_kept` | warn | the store refused an answer as too large; "not kept" was recorded |
 //! | `idem.unsettled` | warn | what a dropped run left to do in the background was not acknowledged; its lease will run out |
@@ -27,7 +27,7 @@ use std::fmt;
 
 use tracing::{debug, error, warn};
 
-use crate::attempt::Ownership;
+use crate::engine::attempt::Ownership;
 use crate::{ExecuteError, Key, Operation, Outcome, StoreError};
 
 pub(crate) fn takeover(ownership: &Ownership) {

@@ -11,8 +11,8 @@ pub enum InFlightPolicy {
     Reject,
     /// It waits for the other's answer, and is told so only if there is none in time.
     Wait {
-        /// The longest that a caller waits.
-        at_most: Duration,
+        /// How long a caller waits at most.
+        timeout: Duration,
     },
 }
 

@@ -4,17 +4,24 @@
 
 use std::time::Duration;
 
-use idem_core::transition::{self, Change, MIN_TOMBSTONE};
+use idem_core::store::transition::{self, Change};
+use idem_core::store::{
+    Completion, OwnerToken, Record, ReserveOutcome, ReserveRequest, Span, State, StateView, Timestamp,
+};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, ExpiredLeasePolicy, FencingToken, Fingerprint,
-    OwnerToken, Record, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome, Response, State, StateView,
-    Timestamp,
+    AbandonOutcome, Answer, CompleteOutcome, ExpiredLeasePolicy, FencingToken, Fingerprint, ReleaseOutcome,
+    RenewOutcome, StoredValue,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(1000);
 const RETENTION: Duration = Duration::from_secs(5000);
 const SECOND: Duration = Duration::from_secs(1);
+const MIN_TOMBSTONE: Duration = transition::MIN_TOMBSTONE.as_duration();
+
+fn span(duration: Duration) -> Span {
+    Span::new(duration).unwrap()
+}
 
 fn alice() -> OwnerToken {
     OwnerToken::from_bytes([1; 16])
@@ -25,23 +32,23 @@ fn bob() -> OwnerToken {
 }
 
 fn payload() -> Fingerprint {
-    Fingerprint::of(["payload"])
+    Fingerprint::from_parts(["payload"])
 }
 
 /// The instant this long after the first reservation of each test.
 fn at(after: Duration) -> Timestamp {
-    Timestamp::from_micros(1_700_000_000_000_000).after(after.into())
+    Timestamp::from_micros(1_700_000_000_000_000 + u64::try_from(after.as_micros()).unwrap())
 }
 
-fn ask(owner: OwnerToken) -> Reserve {
+fn ask(owner: OwnerToken) -> ReserveRequest {
     ask_for(owner, LEASE)
 }
 
-fn ask_for(owner: OwnerToken, lease: Duration) -> Reserve {
-    Reserve::new(owner, payload(), lease).record_ttl(TTL)
+fn ask_for(owner: OwnerToken, lease: Duration) -> ReserveRequest {
+    ReserveRequest::new(owner, payload(), span(lease)).record_ttl(span(TTL))
 }
 
-fn reserve(found: Option<&Record>, request: &Reserve, now: Timestamp) -> (ReserveOutcome, Change) {
+fn reserve(found: Option<&Record>, request: &ReserveRequest, now: Timestamp) -> (ReserveOutcome, Change) {
     transition::reserve(found, request, now).unwrap()
 }
 
@@ -50,7 +57,7 @@ fn release(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (Releas
 }
 
 fn answer(body: &'static str) -> Completion {
-    Completion::new(Response::bytes(body), RETENTION)
+    Completion::new(StoredValue::bytes(body), span(RETENTION))
 }
 
 /// Alice's record, reserved at `at(0)`.
@@ -100,8 +107,8 @@ mod reserving {
                 fingerprint: payload(),
                 state: State::InFlight {
                     lease_until: at(LEASE),
-                    lease: LEASE.into(),
-                    record_ttl: TTL.into(),
+                    lease: span(LEASE),
+                    record_ttl: span(TTL),
                     abandoned: false
                 },
                 expires_at: at(LEASE + TTL),
@@ -146,7 +153,7 @@ mod reserving {
 
     #[test]
     fn released_takes_any_fingerprint() {
-        let other = Reserve::new(bob(), Fingerprint::of(["other"]), LEASE);
+        let other = ReserveRequest::new(bob(), Fingerprint::from_parts(["other"]), span(LEASE));
         assert!(matches!(reserve(Some(&released()), &other, at(SECOND)).0, ReserveOutcome::Reserved { .. }));
     }
 
@@ -158,7 +165,7 @@ mod reserving {
     #[test]
     fn another_fingerprint_is_a_mismatch_in_flight_after_the_lease_abandoned_and_completed() {
         for owner in [alice(), bob()] {
-            let other = Reserve::new(owner, Fingerprint::of(["other"]), LEASE);
+            let other = ReserveRequest::new(owner, Fingerprint::from_parts(["other"]), span(LEASE));
             for (record, now) in [
                 (in_flight(), at(SECOND)),
                 (in_flight(), at(LEASE)),
@@ -231,7 +238,7 @@ mod reserving {
     #[test]
     fn completed_is_stale_to_its_owner_and_the_answer_to_everyone_else() {
         assert_eq!(reserve(Some(&completed()), &ask(alice()), at(SECOND)), (ReserveOutcome::Stale, None));
-        let answer = Answer::Response(Response::bytes("done"));
+        let answer = Answer::Value(StoredValue::bytes("done"));
         let replay = (ReserveOutcome::Completed { answer, attempt: 1 }, None);
         assert_eq!(reserve(Some(&completed()), &ask(bob()), at(SECOND)), replay);
     }
@@ -268,7 +275,10 @@ mod completing {
             let (outcome, new) = complete(Some(&record), alice(), now);
             assert_eq!(outcome, CompleteOutcome::Completed);
             let state = State::Completed { answer: answer("done").answer, completed_at: now };
-            assert_eq!(new.unwrap(), Record { state, expires_at: now.after(RETENTION.into()), ..record });
+            assert_eq!(
+                new.unwrap(),
+                Record { state, expires_at: now.saturating_add(span(RETENTION)), ..record }
+            );
         }
     }
 
@@ -276,10 +286,10 @@ mod completing {
     fn the_same_answer_again_is_known_and_another_is_a_conflict() {
         let known = (CompleteOutcome::AlreadyCompleted, None);
         assert_eq!(complete(Some(&completed()), alice(), at(SECOND)), known);
-        let conflict = (CompleteOutcome::ResponseConflict, None);
+        let conflict = (CompleteOutcome::AnswerConflict, None);
         let now = at(SECOND);
         assert_eq!(transition::complete(Some(&completed()), alice(), answer("other"), now), conflict);
-        let not_kept = Completion::new(Answer::NotKept, RETENTION);
+        let not_kept = Completion::new(Answer::NotKept, span(RETENTION));
         assert_eq!(transition::complete(Some(&completed()), alice(), not_kept, now), conflict);
     }
 
@@ -346,7 +356,7 @@ mod releasing {
             let (outcome, tombstone) = release(found.as_ref(), bob(), now);
             assert_eq!(outcome, ReleaseOutcome::AlreadyReleased);
             let tombstone = tombstone.unwrap();
-            assert_eq!(tombstone.expires_at, now.after(MIN_TOMBSTONE.into()));
+            assert_eq!(tombstone.expires_at, now.saturating_add(transition::MIN_TOMBSTONE));
             assert_eq!(tombstone.attempt, 1);
             assert!(found.is_none_or(|record| tombstone.fence > record.fence));
             assert_eq!(reserve(Some(&tombstone), &ask(bob()), now).0, ReserveOutcome::Stale);
@@ -379,7 +389,7 @@ mod abandoning {
         assert_eq!(outcome, AbandonOutcome::Abandoned);
         let record = record.unwrap();
         let lease_until = at(LEASE);
-        let (lease, record_ttl) = (LEASE.into(), TTL.into());
+        let (lease, record_ttl) = (span(LEASE), span(TTL));
         assert_eq!(record.state, State::InFlight { lease_until, lease, record_ttl, abandoned: true });
         assert_eq!(record.expires_at, at(SECOND + TTL));
         assert_eq!((record.owner, record.fence, record.attempt), (alice(), in_flight().fence, 1));
@@ -415,10 +425,10 @@ mod renewing {
     #[test]
     fn the_owner_extends_its_lease_also_after_its_end() {
         for now in [at(SECOND), at(LEASE + SECOND)] {
-            let (outcome, record) = transition::renew(Some(&in_flight()), alice(), LEASE, now);
+            let (outcome, record) = transition::renew(Some(&in_flight()), alice(), span(LEASE), now);
             assert_eq!(outcome, RenewOutcome::Renewed { lease_left: LEASE });
             let record = record.unwrap();
-            assert_eq!(record.expires_at, now.after(LEASE.into()).after(TTL.into()));
+            assert_eq!(record.expires_at, now.saturating_add(span(LEASE)).saturating_add(span(TTL)));
             let view = record.view(now).unwrap();
             assert_eq!(view.state, StateView::InFlight { lease_left: LEASE, abandoned: false });
         }
@@ -426,28 +436,28 @@ mod renewing {
 
     #[test]
     fn a_lease_is_never_shortened() {
-        let (outcome, record) = transition::renew(Some(&in_flight()), alice(), SECOND, at(SECOND));
+        let (outcome, record) = transition::renew(Some(&in_flight()), alice(), span(SECOND), at(SECOND));
         assert_eq!(outcome, RenewOutcome::Renewed { lease_left: LEASE - SECOND });
         assert_eq!(record.unwrap(), in_flight());
     }
 
     #[test]
     fn the_record_says_which_lease_its_end_was_set_by() {
-        let record = transition::renew(Some(&in_flight()), alice(), LEASE * 3, at(SECOND)).1.unwrap();
+        let record = transition::renew(Some(&in_flight()), alice(), span(LEASE * 3), at(SECOND)).1.unwrap();
         let State::InFlight { lease_until, lease, .. } = record.state else { panic!("{record:?}") };
-        assert_eq!(lease_until, at(SECOND).after(lease));
+        assert_eq!(lease_until, at(SECOND).saturating_add(lease));
     }
 
     #[test]
     fn completed_by_this_token_there_is_nothing_to_renew() {
         let done = (RenewOutcome::AlreadyCompleted, None);
-        assert_eq!(transition::renew(Some(&completed()), alice(), LEASE, at(SECOND)), done);
+        assert_eq!(transition::renew(Some(&completed()), alice(), span(LEASE), at(SECOND)), done);
     }
 
     #[test]
     fn everyone_else_has_lost_also_who_abandoned_or_released() {
         let lost = (RenewOutcome::Lost, None);
-        let renew = |record: Option<&Record>, owner| transition::renew(record, owner, LEASE, at(LEASE));
+        let renew = |record: Option<&Record>, owner| transition::renew(record, owner, span(LEASE), at(LEASE));
         assert_eq!(renew(None, alice()), lost);
         assert_eq!(renew(Some(&abandoned()), alice()), lost);
         assert_eq!(renew(Some(&released()), alice()), lost);
@@ -466,14 +476,14 @@ mod looking {
         assert_eq!((view.attempt, view.fence, view.fingerprint), (1, in_flight().fence, payload()));
         assert_eq!(view.state, StateView::InFlight { lease_left: LEASE - SECOND, abandoned: false });
         assert_eq!(view.expires_in, LEASE + TTL - SECOND);
-        assert!(!view.is_up_for_takeover());
+        assert!(!view.can_be_taken_over());
     }
 
     #[test]
     fn a_lease_that_is_over_or_abandoned_is_up_for_takeover() {
-        assert!(in_flight().view(at(LEASE)).unwrap().is_up_for_takeover());
-        assert!(abandoned().view(at(SECOND)).unwrap().is_up_for_takeover());
-        assert!(!completed().view(at(SECOND)).unwrap().is_up_for_takeover());
+        assert!(in_flight().view(at(LEASE)).unwrap().can_be_taken_over());
+        assert!(abandoned().view(at(SECOND)).unwrap().can_be_taken_over());
+        assert!(!completed().view(at(SECOND)).unwrap().can_be_taken_over());
     }
 
     #[test]

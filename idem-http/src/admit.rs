@@ -117,7 +117,7 @@ impl Reserving {
     fn of(config: &Config, named: Named, parts: &Parts, body: &Collected) -> Self {
         let uri = uri(parts);
         let query = uri.query().unwrap_or_default();
-        let fingerprint = Fingerprint::of([
+        let fingerprint = Fingerprint::from_parts([
             parts.method.as_str().as_bytes(),
             uri.path().as_bytes(),
             query.as_bytes(),

@@ -45,7 +45,7 @@ impl Config {
 
     /// The answer that was accepted for this request, given to somebody whose own run it was not.
     pub(crate) fn accepted(&self, key: &Key, answer: &Answer) -> Response<Collected> {
-        let Answer::Response(response) = answer else { return self.own(&self.dialect.response_not_kept) };
+        let Answer::Value(response) = answer else { return self.own(&self.dialect.response_not_kept) };
         match Stored::decode(response) {
             Ok(stored) => self.replay(stored),
             Err(error) => {

@@ -15,9 +15,9 @@ use std::time::Duration;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::Body;
+use idem_core::store::{RecordView, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, Engine, Fingerprint, Finished, Key, RecordView, ReleaseOutcome, Reservation,
-    StateView,
+    AbandonOutcome, Answer, Engine, Fingerprint, FinishOutcome, Key, ReleaseOutcome, Reservation,
 };
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
@@ -163,12 +163,14 @@ impl Run {
         answer: Answer,
         own: Response<ResponseBody<R>>,
     ) -> Response<ResponseBody<R>> {
-        match reservation.finish(answer, &self.fingerprint).await {
+        match reservation.finish(answer).await {
             // The engine has told of a completion that was not acknowledged; the handler ran, and its client is owed
             // the answer.
-            Finished::Accepted | Finished::Unrecorded(_) => own,
-            Finished::Superseded(answer) => self.config.accepted(&self.key, &answer).map(ResponseBody::read),
-            Finished::LeaseLost => self.in_progress(),
+            FinishOutcome::Accepted | FinishOutcome::Unrecorded(_) => own,
+            FinishOutcome::Superseded(answer) => {
+                self.config.accepted(&self.key, &answer).map(ResponseBody::read)
+            }
+            FinishOutcome::LeaseLost => self.in_progress(),
         }
     }
 
@@ -223,7 +225,7 @@ impl Run {
                 // A key that was taken over has a further attempt; one that was released and reserved again has not.
                 let was_lost = match record {
                     Some(record) if record.fence == own.fence => {
-                        if !record.is_up_for_takeover() {
+                        if !record.can_be_taken_over() {
                             self.abandon_dropped(slot).await;
                         }
                         false

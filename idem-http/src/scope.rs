@@ -49,8 +49,8 @@ impl Scope {
     pub(crate) fn of_key(&self, method: &Method, operation: &str, branch: Branch) -> Hex {
         let parts = [&self.principal, method.as_str().as_bytes(), operation.as_bytes()];
         let digest = match branch {
-            Branch::Key => Fingerprint::of(parts),
-            Branch::Fingerprint => Fingerprint::of(parts.into_iter().chain([&b"fingerprint"[..]])),
+            Branch::Key => Fingerprint::from_parts(parts),
+            Branch::Fingerprint => Fingerprint::from_parts(parts.into_iter().chain([&b"fingerprint"[..]])),
         };
         hex(digest.as_bytes())
     }

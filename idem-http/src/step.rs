@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{Extensions, Response};
-use idem_core::{Answer, Attempt, OwnerToken, Reservation};
+use idem_core::store::OwnerToken;
+use idem_core::{Answer, Attempt, Reservation};
 use thiserror::Error;
 
 use crate::body::Collected;
@@ -130,7 +131,7 @@ impl Recorder {
         let config = &self.handle.config;
         let stored = Stored::of(&head, body.clone(), None, &config.never_stored);
         let is_kept = body.len() <= config.max_response_bytes;
-        let answer = if is_kept { Answer::Response(stored.encode()) } else { Answer::NotKept };
+        let answer = if is_kept { Answer::Value(stored.encode()) } else { Answer::NotKept };
         let first_hand = Response::from_parts(head, Collected { bytes: body, trailers: None });
         *lock(&self.handle.slot.recorded) = Some((answer.clone(), first_hand));
         answer
@@ -188,7 +189,7 @@ impl Handle {
 
 impl Slot {
     pub(crate) fn holding(reservation: Reservation) -> Self {
-        let (attempt, owner) = (reservation.attempt().clone(), reservation.owner());
+        let (attempt, owner) = (reservation.attempt().clone(), idem_core::backend::owner(&reservation));
         Self::of(Held::Reservation(reservation), attempt, Some(owner), None)
     }
 
@@ -226,7 +227,7 @@ impl Slot {
             return None;
         }
         match committed {
-            Answer::Response(response) => Stored::decode(response).ok().map(Stored::into_response),
+            Answer::Value(response) => Stored::decode(response).ok().map(Stored::into_response),
             Answer::NotKept => Some(first_hand),
         }
     }

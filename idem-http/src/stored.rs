@@ -75,7 +75,7 @@ impl Stored {
         }
     }
 
-    pub(crate) fn encode(&self) -> idem_core::Response {
+    pub(crate) fn encode(&self) -> idem_core::StoredValue {
         let head = HeadV1 {
             status: self.status.as_u16(),
             headers: fields(&self.headers),
@@ -90,10 +90,10 @@ impl Stored {
         bytes.put_u8(VERSION_1);
         bytes.put_slice(&head);
         bytes.put_slice(&self.body);
-        idem_core::Response { format: FORMAT_V1, body: bytes.freeze() }
+        idem_core::StoredValue { format: FORMAT_V1, body: bytes.freeze() }
     }
 
-    pub(crate) fn decode(response: &idem_core::Response) -> Result<Self, Unreadable> {
+    pub(crate) fn decode(response: &idem_core::StoredValue) -> Result<Self, Unreadable> {
         if response.format != FORMAT_V1 {
             return Err(Unreadable::Format(response.format));
         }
@@ -229,20 +229,20 @@ mod tests {
         let encoded = example().encode();
         assert_eq!(encoded.format, Format { codec: 3, schema: 1 });
         assert_eq!(encoded.body, golden[..], "{:?}", encoded.body);
-        let released = idem_core::Response { format: FORMAT_V1, body: Bytes::from_static(golden) };
+        let released = idem_core::StoredValue { format: FORMAT_V1, body: Bytes::from_static(golden) };
         assert_eq!(Stored::decode(&released).unwrap(), example());
     }
 
     #[test]
     fn what_another_version_or_another_program_wrote_is_an_error() {
         let encoded = example().encode();
-        let later = idem_core::Response { format: Format { codec: 3, schema: 2 }, ..encoded.clone() };
+        let later = idem_core::StoredValue { format: Format { codec: 3, schema: 2 }, ..encoded.clone() };
         assert_eq!(Stored::decode(&later), Err(Unreadable::Format(later.format)));
-        let plain = idem_core::Response::bytes(encoded.body.clone());
+        let plain = idem_core::StoredValue::bytes(encoded.body.clone());
         assert_eq!(Stored::decode(&plain), Err(Unreadable::Format(Format::BYTES)));
         let mut bytes = encoded.body.to_vec();
         bytes[0] = 2;
-        let version_2 = idem_core::Response { body: bytes.into(), ..encoded };
+        let version_2 = idem_core::StoredValue { body: bytes.into(), ..encoded };
         assert_eq!(Stored::decode(&version_2), Err(Unreadable::Damaged));
     }
 
@@ -250,10 +250,10 @@ mod tests {
     fn a_response_that_was_cut_or_has_grown_is_damaged() {
         let whole = example().encode();
         for length in 0..whole.body.len() {
-            let cut = idem_core::Response { body: whole.body.slice(..length), ..whole.clone() };
+            let cut = idem_core::StoredValue { body: whole.body.slice(..length), ..whole.clone() };
             assert_eq!(Stored::decode(&cut), Err(Unreadable::Damaged), "{length} bytes");
         }
-        let grown = idem_core::Response { body: [&whole.body[..], b"!"].concat().into(), ..whole };
+        let grown = idem_core::StoredValue { body: [&whole.body[..], b"!"].concat().into(), ..whole };
         assert_eq!(Stored::decode(&grown), Err(Unreadable::Damaged));
     }
 

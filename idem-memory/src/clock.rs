@@ -4,7 +4,7 @@
 //! step of the system clock can neither end a lease early nor stretch one, and a test that pauses tokio's clock moves
 //! leases and retentions with `tokio::time::advance` alone. Outside a runtime tokio's clock is the standard library's.
 
-use idem_core::Timestamp;
+use idem_core::store::Timestamp;
 
 /// Gives the present instant as microseconds since the Unix epoch.
 #[cfg(not(shuttle))]

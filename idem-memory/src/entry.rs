@@ -10,9 +10,8 @@
 use std::mem;
 
 use bytes::Bytes;
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, Key, OwnerToken, Record, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, Key, StoredValue};
 
 use crate::Options;
 
@@ -99,7 +98,7 @@ impl Entry {
         let (attempt, state) = match &mut self.state {
             Packed::Kept { body, completed_at, attempt, schema } => {
                 let format = Format { codec: self.fence.codec(), schema: *schema };
-                let answer = Answer::Response(Response { format, body: mem::take(body) });
+                let answer = Answer::Value(StoredValue { format, body: mem::take(body) });
                 (*attempt, State::Completed { answer, completed_at: *completed_at })
             }
             Packed::Other { attempt, state } => (*attempt, state.unpacked()),
@@ -118,7 +117,7 @@ impl Entry {
     #[inline]
     pub(crate) fn give_back(&mut self, record: Record) {
         let Packed::Kept { body, .. } = &mut self.state else { return };
-        if let State::Completed { answer: Answer::Response(response), .. } = record.state {
+        if let State::Completed { answer: Answer::Value(response), .. } = record.state {
             *body = response.body;
         }
     }
@@ -138,7 +137,7 @@ impl Packed {
     #[inline]
     fn new(attempt: u32, state: State) -> (Self, u8) {
         let other = match state {
-            State::Completed { answer: Answer::Response(Response { format, body }), completed_at } => {
+            State::Completed { answer: Answer::Value(StoredValue { format, body }), completed_at } => {
                 return (Self::Kept { body, completed_at, attempt, schema: format.schema }, format.codec);
             }
             State::Completed { answer: Answer::NotKept, completed_at } => Other::NotKept { completed_at },
@@ -184,16 +183,18 @@ mod tests {
 
     /// A record of every state, with the greatest numbers that each field can have.
     fn records() -> Vec<Record> {
-        let (end, longest) = (Timestamp::from_micros(u64::MAX), Span::from_micros(u64::MAX));
-        let response =
-            Response { format: Format { codec: 255, schema: u32::MAX }, body: Bytes::from("body".repeat(9)) };
+        let (end, longest) = (Timestamp::from_micros(u64::MAX), Span::MAX);
+        let response = StoredValue {
+            format: Format { codec: 255, schema: u32::MAX },
+            body: Bytes::from("body".repeat(9)),
+        };
         let in_flight =
             |abandoned| State::InFlight { lease_until: end, lease: longest, record_ttl: longest, abandoned };
         let states = [
             in_flight(false),
             in_flight(true),
-            State::Completed { answer: Answer::Response(response), completed_at: end },
-            State::Completed { answer: Answer::Response(Response::bytes("")), completed_at: end },
+            State::Completed { answer: Answer::Value(response), completed_at: end },
+            State::Completed { answer: Answer::Value(StoredValue::bytes("")), completed_at: end },
             State::Completed { answer: Answer::NotKept, completed_at: end },
             State::Released,
         ];
@@ -232,12 +233,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_moved_and_never_cloned() {
-        let answer = Response::bytes("body".repeat(9)).into();
+        let answer = StoredValue::bytes("body".repeat(9)).into();
         let state = State::Completed { answer, completed_at: Timestamp::from_micros(1) };
         let record = Record { state, ..records().remove(0) };
         let mut entry = Entry::new(Key::new("scope", "name").unwrap(), record);
         let taken = entry.take();
-        let State::Completed { answer: Answer::Response(response), .. } = &taken.state else { panic!() };
+        let State::Completed { answer: Answer::Value(response), .. } = &taken.state else { panic!() };
         assert!(response.body.is_unique());
         entry.give_back(taken);
         assert_eq!(entry.bytes(), bytes_in_flight(entry.key()) + 36);

@@ -8,22 +8,20 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use idem_core::{
-//!     Answer, CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome,
-//!     Response,
-//! };
+//! use idem_core::{//!     Answer, CompleteOutcome, Fingerprint, Key, ReservationStore, //!     StoredValue, //!};
+//! use idem_core::store::{Completion, OwnerToken, ReserveRequest, ReserveOutcome};
 //! use idem_memory::MemoryStore;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = MemoryStore::new();
 //! let key = Key::new("tenant-7/POST /payments", "8e03978e-40d5-43dd-bc93-6894a57f9324")?;
-//! let request = |owner| Reserve::new(owner, Fingerprint::of(["100 EUR"]), Duration::from_secs(60));
+//! let request = |owner| ReserveRequest::new(owner, Fingerprint::from_parts(["100 EUR"]), Duration::from_secs(60));
 //!
 //! let first = OwnerToken::random();
 //! let outcome = store.reserve(&key, request(first)).await?;
 //! assert!(matches!(outcome, ReserveOutcome::Reserved { attempt: 1, .. }));
-//! let answer = Answer::from(Response::bytes("paid"));
+//! let answer = Answer::from(StoredValue::bytes("paid"));
 //! let kept = store.complete(&key, first, Completion::new(answer.clone(), Duration::from_secs(24 * 3600))).await?;
 //! assert_eq!(kept, CompleteOutcome::Completed);
 //!
@@ -41,9 +39,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use idem_core::{
-//!     CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response,
-//! };
+//! use idem_core::{//!     CompleteOutcome, Fingerprint, Key, ReservationStore, StoredValue, //!};
+//! use idem_core::store::{Completion, OwnerToken, ReserveRequest, ReserveOutcome};
 //! use idem_memory::MemoryStore;
 //!
 //! #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -51,7 +48,7 @@
 //!     let (minute, day) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
 //!     let store = MemoryStore::new();
 //!     let key = Key::new("tenant-7", "a")?;
-//!     let reserve = |owner| store.reserve(&key, Reserve::new(owner, Fingerprint::of(["a"]), minute));
+//!     let reserve = |owner| store.reserve(&key, ReserveRequest::new(owner, Fingerprint::from_parts(["a"]), minute));
 //!     let (first, second, third) = (OwnerToken::random(), OwnerToken::random(), OwnerToken::random());
 //!
 //!     assert!(matches!(reserve(first).await?, ReserveOutcome::Reserved { attempt: 1, .. }));
@@ -60,7 +57,7 @@
 //!     tokio::time::advance(Duration::from_millis(1)).await; // the lease is over
 //!     assert!(matches!(reserve(second).await?, ReserveOutcome::Reserved { attempt: 2, .. }));
 //!
-//!     let kept = store.complete(&key, second, Completion::new(Response::bytes("done"), day)).await?;
+//!     let kept = store.complete(&key, second, Completion::new(StoredValue::bytes("done"), day)).await?;
 //!     assert_eq!(kept, CompleteOutcome::Completed);
 //!     tokio::time::advance(day - Duration::from_millis(1)).await;
 //!     assert!(matches!(reserve(third).await?, ReserveOutcome::Completed { .. }));

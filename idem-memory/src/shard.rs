@@ -13,7 +13,8 @@
 use std::mem;
 
 use hashbrown::HashTable;
-use idem_core::{Key, Record, Timestamp};
+use idem_core::Key;
+use idem_core::store::{Record, Timestamp};
 
 use crate::entry::Entry;
 use crate::hash::{KeyHash, KeyHasher, Tag};
@@ -59,7 +60,7 @@ impl Shard {
     }
 
     pub(crate) fn lock(&self) -> LockedShard<'_> {
-        // Nothing that runs under the lock can panic half-way: it is this crate's code, `idem_core::transition` and
+        // Nothing that runs under the lock can panic half-way: it is this crate's code, `idem_core::store::transition` and
         // `hashbrown`, and no code of a user. A poisoned lock would mean a bug, and then one lost key is better than
         // a shard that refuses every key from then on.
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +202,8 @@ fn is_removable(entry: &Entry, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use idem_core::{FencingToken, OwnerToken, State};
+    use idem_core::FencingToken;
+    use idem_core::store::{OwnerToken, State};
 
     use super::*;
 

@@ -8,14 +8,16 @@
 //! INV-3: no lock is held across an await, and no two at a time.
 //! INV-4: a record is removed only by a sweep, and only once it has expired. A full store refuses.
 
+use idem_core::store::Span;
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, State, Timestamp, transition,
+};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Key, Operation, OwnerToken, Record, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError, Timestamp,
-    check_lease, transition,
+    AbandonOutcome, CompleteOutcome, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError,
 };
 
 use crate::Options;
@@ -207,13 +209,11 @@ impl MemoryStore {
 
 #[async_trait]
 impl ReservationStore for MemoryStore {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.upsert(Operation::Reserve, key, |found, now| transition::reserve(found, &request, now))
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         Ok(self.update(key, |found, now| transition::renew(found, owner, lease, now)))
     }
 
@@ -223,7 +223,6 @@ impl ReservationStore for MemoryStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        completion.check()?;
         let (bytes, max_answer_bytes) = (completion.answer.len(), self.options.max_answer_bytes);
         if bytes > max_answer_bytes {
             return Err(Refusal::AnswerTooLarge { bytes, max_answer_bytes }.of(Operation::Complete));

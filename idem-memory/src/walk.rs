@@ -1,6 +1,6 @@
 //! [`Walk`]: one search for expired records through all shards, in steps that each hold one lock for a short while.
 
-use idem_core::Timestamp;
+use idem_core::store::Timestamp;
 
 use crate::MemoryStore;
 use crate::shard::Shard;
@@ -67,9 +67,11 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
+    use conformance_tests::span;
     use std::time::Duration;
 
-    use idem_core::{Fingerprint, Key, OwnerToken, RenewOutcome, ReservationStore, Reserve, ReserveOutcome};
+    use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};
+    use idem_core::{Fingerprint, Key, RenewOutcome, ReservationStore};
 
     use super::*;
 
@@ -77,7 +79,8 @@ mod tests {
 
     async fn reserve(store: &MemoryStore, name: u32, lease: Duration) {
         let key = Key::new("scope", name.to_be_bytes()).unwrap();
-        let request = Reserve::new(OwnerToken::random(), Fingerprint::of(["f"]), lease).record_ttl(lease);
+        let request = ReserveRequest::new(OwnerToken::random(), Fingerprint::from_parts(["f"]), span(lease))
+            .record_ttl(span(lease));
         let outcome = store.reserve(&key, request).await.unwrap();
         assert!(matches!(outcome, ReserveOutcome::Reserved { .. }), "{outcome:?}");
     }
@@ -113,10 +116,11 @@ mod tests {
         // Renewed, the records expire later than their shards were told; one fruitless walk puts that right.
         let store = MemoryStore::new();
         let (key, owner) = (Key::new("scope", "name").unwrap(), OwnerToken::random());
-        let request = Reserve::new(owner, Fingerprint::of(["f"]), MINUTE).record_ttl(MINUTE);
+        let request =
+            ReserveRequest::new(owner, Fingerprint::from_parts(["f"]), span(MINUTE)).record_ttl(span(MINUTE));
         let reserved = store.reserve(&key, request).await.unwrap();
         assert!(matches!(reserved, ReserveOutcome::Reserved { .. }), "{reserved:?}");
-        let renewed = store.renew(&key, owner, 10 * MINUTE).await.unwrap();
+        let renewed = store.renew(&key, owner, span(10 * MINUTE)).await.unwrap();
         assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
         tokio::time::advance(3 * MINUTE).await;
         assert_eq!(Walk::new(&store).step(1).map(|step| (step.looked_at, step.removed)), Some((1, 0)));

@@ -3,6 +3,7 @@
 #![cfg(not(shuttle))]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
+use conformance_tests::span;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +11,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReservationStore, Reserve,
-    ReserveOutcome, Response,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Answer, CompleteOutcome, Fingerprint, Key, ReservationStore, StoredValue};
 use idem_memory::MemoryStore;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,12 +25,12 @@ fn token(number: u8) -> OwnerToken {
     OwnerToken::from_bytes([number; 16])
 }
 
-fn ask(owner: u8) -> Reserve {
-    Reserve::new(token(owner), Fingerprint::of(["f"]), MINUTE).record_ttl(MINUTE)
+fn ask(owner: u8) -> ReserveRequest {
+    ReserveRequest::new(token(owner), Fingerprint::from_parts(["f"]), span(MINUTE)).record_ttl(span(MINUTE))
 }
 
 fn answer(bytes: impl Into<Bytes>) -> Completion {
-    Completion::new(Response::bytes(bytes), MINUTE)
+    Completion::new(StoredValue::bytes(bytes), span(MINUTE))
 }
 
 async fn must_reserve(store: &MemoryStore, name: u32, owner: u8) {
@@ -50,7 +49,7 @@ async fn a_replay_shares_the_bytes_of_the_first_answer() {
     let body = Bytes::from(vec![7; 1000]);
     must_reserve(&store, 1, 1).await;
     must_complete(&store, 1, 1, body.clone()).await;
-    let ReserveOutcome::Completed { answer: Answer::Response(replayed), .. } =
+    let ReserveOutcome::Completed { answer: Answer::Value(replayed), .. } =
         store.reserve(&key(1), ask(2)).await.unwrap()
     else {
         panic!("not completed");

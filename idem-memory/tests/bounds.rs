@@ -3,12 +3,13 @@
 #![cfg(not(shuttle))]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
+use conformance_tests::span;
 use std::time::Duration;
 
 use bytes::Bytes;
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    CompleteOutcome, Completion, Effect, Fingerprint, Key, OwnerToken, ReleaseOutcome, ReservationStore,
-    Reserve, ReserveOutcome, Response, StateView, StoreErrorKind,
+    CompleteOutcome, Effect, Fingerprint, Key, ReleaseOutcome, ReservationStore, StoreErrorKind, StoredValue,
 };
 use idem_memory::{MemoryStore, Options};
 
@@ -22,12 +23,12 @@ fn token(number: u8) -> OwnerToken {
     OwnerToken::from_bytes([number; 16])
 }
 
-fn ask(owner: u8) -> Reserve {
-    Reserve::new(token(owner), Fingerprint::of(["f"]), MINUTE).record_ttl(MINUTE)
+fn ask(owner: u8) -> ReserveRequest {
+    ReserveRequest::new(token(owner), Fingerprint::from_parts(["f"]), span(MINUTE)).record_ttl(span(MINUTE))
 }
 
 fn answer(bytes: impl Into<Bytes>) -> Completion {
-    Completion::new(Response::bytes(bytes), MINUTE)
+    Completion::new(StoredValue::bytes(bytes), span(MINUTE))
 }
 
 async fn must_reserve(store: &MemoryStore, name: u32, owner: u8) {

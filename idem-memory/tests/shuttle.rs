@@ -9,13 +9,12 @@
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
+use conformance_tests::span;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReservationStore, Reserve,
-    ReserveOutcome, Response, StateView, StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, StateView};
+use idem_core::{Answer, CompleteOutcome, Fingerprint, Key, ReservationStore, StoreErrorKind, StoredValue};
 use idem_memory::{MemoryStore, Options};
 use shuttle::future::block_on;
 use shuttle::thread;
@@ -39,13 +38,14 @@ fn reserve(
     lease: Duration,
     record_ttl: Duration,
 ) -> ReserveOutcome {
-    let request = Reserve::new(token(owner), Fingerprint::of(["f"]), lease).record_ttl(record_ttl);
+    let request = ReserveRequest::new(token(owner), Fingerprint::from_parts(["f"]), span(lease))
+        .record_ttl(span(record_ttl));
     block_on(store.reserve(&key(name), request)).unwrap()
 }
 
 fn complete(store: &MemoryStore, name: u8, owner: u8, retention: Duration) -> CompleteOutcome {
-    let answer = Response::bytes(vec![owner; usize::from(owner)]);
-    block_on(store.complete(&key(name), token(owner), Completion::new(answer, retention))).unwrap()
+    let answer = StoredValue::bytes(vec![owner; usize::from(owner)]);
+    block_on(store.complete(&key(name), token(owner), Completion::new(answer, span(retention)))).unwrap()
 }
 
 fn is_reserved(outcome: &ReserveOutcome) -> bool {
@@ -55,7 +55,7 @@ fn is_reserved(outcome: &ReserveOutcome) -> bool {
 /// The body that the key's record holds, if its run is completed.
 fn completed_body(store: &MemoryStore, name: u8) -> Option<Vec<u8>> {
     match block_on(store.get(&key(name))).unwrap()?.state {
-        StateView::Completed { answer: Answer::Response(response), .. } => Some(response.body.to_vec()),
+        StateView::Completed { answer: Answer::Value(response), .. } => Some(response.body.to_vec()),
         _ => None,
     }
 }
@@ -165,7 +165,8 @@ fn the_bound_on_records_holds_and_the_counters_are_exact_in_the_end() {
                 move |store: &MemoryStore| {
                     for name in [owner, 10 + owner] {
                         let request =
-                            Reserve::new(token(owner), Fingerprint::of(["f"]), OVER).record_ttl(OVER);
+                            ReserveRequest::new(token(owner), Fingerprint::from_parts(["f"]), span(OVER))
+                                .record_ttl(span(OVER));
                         match block_on(store.reserve(&key(name), request)) {
                             Ok(_) => _ = complete(store, name, owner, OVER),
                             Err(error) => assert_eq!(error.kind, StoreErrorKind::Full),

@@ -1,6 +1,7 @@
 //! [`PostgresStore::complete_in`]: completion inside a transaction that the caller has begun and will commit.
 
-use idem_core::{CompleteOutcome, Completion, Key, OwnerToken, StoreError};
+use idem_core::store::{Completion, OwnerToken};
+use idem_core::{CompleteOutcome, Key, StoreError};
 use tokio_postgres::Transaction;
 
 use crate::{PostgresStore, session};
@@ -16,7 +17,7 @@ impl PostgresStore {
     ///   ([`Reservation::committed`](idem_core::Reservation::committed)). If the commit fails, or nobody can say whether it
     ///   did, drop the reservation, or reserve again with its token: `Stale` says that it was committed.
     /// - In a savepoint it is undone with that: let the effect be in the same one, or this in the outermost transaction.
-    /// - `AlreadyCompleted`, `ResponseConflict`, `Lost`: nothing was written. *Roll back*: the effect is another's to have.
+    /// - `AlreadyCompleted`, `AnswerConflict`, `Lost`: nothing was written. *Roll back*: the effect is another's to have.
     /// - From here until its end the transaction has the record locked. At `READ COMMITTED`, wait with this for the end,
     ///   and the lease is renewed until then. At `REPEATABLE READ` and `SERIALIZABLE` begin the transaction after the
     ///   reservation, and call this early: a renewal in between is a serialization failure (`40001`, `Unavailable`), after

@@ -6,6 +6,7 @@
 //! INV-2: nothing is said of a commit but what the server said, or what the record says once its lock is free: then the
 //! transaction that held it is over, in one way or the other.
 
+use idem_core::backend;
 use std::time::Duration;
 
 use idem_core::{Effect, Operation, Reservation, StoreError, StoreErrorKind};
@@ -113,7 +114,7 @@ pub(crate) async fn resolve(
 ) -> Result<(), TransactionError> {
     let until = Instant::now() + longest_idle(store) + LOCK_TIMEOUT;
     let digest = Binary::digest(reservation.key());
-    let token = Binary(*reservation.owner().as_bytes());
+    let token = Binary(*backend::owner(reservation).as_bytes());
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let asking = async {
             let mut held = store.connection().await?;

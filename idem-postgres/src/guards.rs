@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use idem_core::{Key, OwnerToken};
+use idem_core::Key;
+use idem_core::store::OwnerToken;
 
 type Held = HashSet<([u8; 32], OwnerToken)>;
 

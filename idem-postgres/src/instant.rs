@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use idem_core::Timestamp;
+use idem_core::store::Timestamp;
 use tokio_postgres::types::{FromSql, Type};
 
 /// From the Unix epoch to Postgres's, the year 2000, in microseconds.

@@ -1,10 +1,9 @@
 //! [`Interval`]: a span as an `interval` of the server.
 
 use std::error::Error;
-use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use idem_core::Span;
+use idem_core::store::Span;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// Microseconds, and neither days nor months: those have no length of their own, since clocks are put forward and back.
@@ -12,9 +11,8 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 pub(crate) struct Interval(pub(crate) i64);
 
 impl Interval {
-    /// Of a duration that was checked: ten years at the most.
-    pub(crate) fn of(duration: Duration) -> Self {
-        Self(i64::try_from(Span::from(duration).as_micros()).unwrap_or(i64::MAX))
+    pub(crate) fn of(span: Span) -> Self {
+        Self(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
     }
 }
 

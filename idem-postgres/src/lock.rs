@@ -61,7 +61,7 @@ pub(crate) fn uncompleted(
         state::COMPLETED | state::NOT_KEPT if is_same == Some(true) => {
             Some(CompleteOutcome::AlreadyCompleted)
         }
-        state::COMPLETED | state::NOT_KEPT => Some(CompleteOutcome::ResponseConflict),
+        state::COMPLETED | state::NOT_KEPT => Some(CompleteOutcome::AnswerConflict),
         state::RELEASED => Some(CompleteOutcome::Lost),
         _ => return Err(RowError::Malformed("state")),
     })

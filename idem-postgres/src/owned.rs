@@ -1,10 +1,12 @@
 //! [`Owned`]: an open transaction together with the reservation that it completes, whatever the driver. What it promises stands
 //! at [`Transaction`](crate::Transaction).
 
+use idem_core::backend;
 use std::fmt;
 use std::sync::Arc;
 
-use idem_core::{Answer, Completion, Effect, Operation, Reservation, StoreError, StoreErrorKind};
+use idem_core::store::Completion;
+use idem_core::{Answer, Effect, Operation, Reservation, StoreError, StoreErrorKind};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -52,7 +54,7 @@ impl<C: Open> Owned<C> {
     ) -> Result<Self, TransactionError> {
         match begun {
             Ok((connection, locked)) => {
-                let guard = store.guards.hold(reservation.key(), reservation.owner());
+                let guard = store.guards.hold(reservation.key(), backend::owner(&reservation));
                 let held = Held { connection, locked, reservation, store, guard };
                 Ok(Self { held: Some(held), runtime: Handle::current() })
             }
@@ -146,7 +148,7 @@ impl<C: Open> Held<C> {
         match self.write_and_commit(&answer).await {
             Ok(()) => {
                 drop(self.guard);
-                self.reservation.committed(&answer);
+                backend::mark_committed(self.reservation, &answer);
                 Ok(())
             }
             Err(error) => {
@@ -176,9 +178,9 @@ impl<C: Open> Held<C> {
     }
 
     async fn write(&mut self, answer: &Answer) -> Result<(), TransactionError> {
-        let completion = Completion::new(answer.clone(), self.reservation.retention());
+        let completion = Completion::new(answer.clone(), backend::retention(&self.reservation));
         check_answer(answer, self.store.options.max_answer_bytes)?;
-        let (key, owner) = (self.reservation.key(), self.reservation.owner());
+        let (key, owner) = (self.reservation.key(), backend::owner(&self.reservation));
         let written = WrittenCompletion::new(key, owner, &completion, Some(self.locked.transaction));
         let sql = &self.store.sql;
         if self.connection.complete(sql, &written).await? {

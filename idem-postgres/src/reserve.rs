@@ -7,7 +7,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use idem_core::{Key, Operation, Reserve, ReserveOutcome, State, transition};
+use idem_core::store::{ReserveOutcome, ReserveRequest, State, transition};
+use idem_core::{Key, Operation};
 use tokio_postgres::Row;
 
 use crate::binary::Binary;
@@ -24,7 +25,11 @@ const LOCKED_LEASE_LEFT: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Reserves, over and over until it is told something.
-    pub(crate) async fn reserve(&self, key: &Key, request: &Reserve) -> Result<ReserveOutcome, Failure> {
+    pub(crate) async fn reserve(
+        &self,
+        key: &Key,
+        request: &ReserveRequest,
+    ) -> Result<ReserveOutcome, Failure> {
         let (digest, owner) = (Binary::digest(key), Binary(*request.owner.as_bytes()));
         let fingerprint = Binary(*request.fingerprint.as_bytes());
         let (lease, record_ttl) = (Interval::of(request.lease), Interval::of(request.record_ttl));
@@ -82,7 +87,7 @@ impl Inner {
                 }
                 // Others are about to take it.
                 (_, State::Completed { .. } | State::Released) => {
-                    let lease_left = LOCKED_LEASE_LEFT.min(request.lease);
+                    let lease_left = LOCKED_LEASE_LEFT.min(request.lease.into());
                     ReserveOutcome::InFlight { attempt: record.attempt, lease_left }
                 }
             });

@@ -9,9 +9,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
@@ -105,7 +104,7 @@ fn decode_record(row: &Fields<'_>) -> Result<Found, RowError> {
         state: decode_state(row)?,
         expires_at,
     };
-    let is_cut = cut_lease(&mut record, between.1);
+    let is_cut = record.clamp_lease(between.1);
     Ok(Found { between, record, is_cut })
 }
 
@@ -128,7 +127,7 @@ fn decode_state(row: &Fields<'_>) -> Result<State, RowError> {
                 schema: u32::try_from(schema).map_err(|_| RowError::Malformed("schema"))?,
             };
             let body = Bytes::copy_from_slice(row.get(15, "body")?);
-            completed(Answer::Response(Response { format, body }))
+            completed(Answer::Value(StoredValue { format, body }))
         }
         state::NOT_KEPT => completed(Answer::NotKept),
         state::RELEASED => Ok(State::Released),
@@ -148,22 +147,6 @@ fn expired(fence: FencingToken, expires_at: Timestamp) -> Record {
     }
 }
 
-/// A lease is never longer than the span it was granted for. One that is shows that the clock stepped back: it is cut,
-/// and with it how long the record is remembered. Says whether that was so. (`sql/cut.sql` writes the same.)
-fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
-    let State::InFlight { lease_until, lease, record_ttl, abandoned } = &mut record.state else {
-        return false;
-    };
-    let longest = now.after(*lease);
-    let remembered = if *abandoned { now.after(*record_ttl) } else { longest.after(*record_ttl) };
-    if *lease_until <= longest && (!*abandoned || record.expires_at <= remembered) {
-        return false;
-    }
-    *lease_until = longest.min(*lease_until);
-    record.expires_at = record.expires_at.min(remembered);
-    true
-}
-
 pub(crate) fn column<'a, T: FromSql<'a>>(
     row: &'a Row,
     index: usize,
@@ -178,7 +161,8 @@ fn instant(row: &Fields<'_>, index: usize, name: &'static str) -> Result<Timesta
 
 fn span(row: &Fields<'_>, index: usize, name: &'static str) -> Result<Span, RowError> {
     let Interval(micros) = row.get(index, name)?;
-    u64::try_from(micros).map(Span::from_micros).map_err(|_| RowError::Malformed(name))
+    let micros = u64::try_from(micros).map_err(|_| RowError::Malformed(name))?;
+    Span::from_micros(micros).map_err(|_| RowError::Malformed(name))
 }
 
 fn fencing_token(fence: i64) -> Result<FencingToken, RowError> {

@@ -2,7 +2,8 @@
 //!
 //! tokio-postgres is here; sqlx is in `sqlx`.
 
-use idem_core::{CompleteOutcome, Completion, Key, Operation, OwnerToken, StoreError};
+use idem_core::store::{Completion, OwnerToken};
+use idem_core::{CompleteOutcome, Key, Operation, StoreError};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
@@ -49,7 +50,6 @@ pub(crate) async fn complete_in(
     owner: OwnerToken,
     completion: Completion,
 ) -> Result<CompleteOutcome, StoreError> {
-    completion.check()?;
     check_answer(&completion.answer, store.options.max_answer_bytes)?;
     let written = WrittenCompletion::new(key, owner, &completion, None);
     let mut patience = Patience::default();

@@ -6,14 +6,14 @@
 //! ```no_run
 //! # async fn example(store: idem_postgres::PostgresStore, engine: idem_core::Engine, pool: sqlx::PgPool)
 //! #     -> Result<(), Box<dyn std::error::Error>> {
-//! use idem_core::{Admission, Fingerprint, Key, Response};
+//! use idem_core::{Admission, Fingerprint, Key, StoredValue};
 //! use idem_postgres::sqlx::ReservationExt;
 //!
-//! let (key, payload) = (Key::new("payments", "42")?, Fingerprint::of(["100 EUR"]));
+//! let (key, payload) = (Key::new("payments", "42")?, Fingerprint::from_parts(["100 EUR"]));
 //! if let Admission::Granted(reservation) = engine.reserve(&key, &payload).await? {
 //!     let mut transaction = reservation.begin_sqlx_transaction(&store, &pool).await?;
 //!     sqlx::query("INSERT INTO payment (cents) VALUES ($1)").bind(10_000_i64).execute(&mut *transaction).await?;
-//!     transaction.complete(Response::bytes("paid")).await?;
+//!     transaction.complete(StoredValue::bytes("paid")).await?;
 //! }
 //! # Ok(())
 //! # }
@@ -21,13 +21,12 @@
 //!
 //! `transaction.begin()` of sqlx's [`Connection`](sqlx::Connection) is a savepoint inside of it, as it should be.
 
+use idem_core::backend;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, Reservation, StoreError,
-    StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken};
+use idem_core::{Answer, CompleteOutcome, Effect, Key, Operation, Reservation, StoreError, StoreErrorKind};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgRow, PgSeverity, Postgres};
 use sqlx::query::Query;
@@ -154,7 +153,7 @@ async fn begin(
         transaction.execute(sqlx::raw_sql(AssertSqlSafe(limits(store)))).await?;
         let lock = statement(&store.sql.lock.sql)
             .bind(reservation.key().digest().as_bytes().to_vec())
-            .bind(reservation.owner().as_bytes().to_vec());
+            .bind(backend::owner(reservation).as_bytes().to_vec());
         transaction.fetch_optional(lock).await
     };
     let row = match timeout(LOCK_TIMEOUT, locking).await {

@@ -14,6 +14,7 @@
 //! INV-3: an answer that changes nothing was true at the time before the look and at the time after it; between them lies
 //! the snapshot.
 
+use idem_core::store::Span;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -21,10 +22,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
+use idem_core::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, State, Timestamp, transition,
+};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, Record,
-    RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, State, StoreError,
-    StoreErrorKind, Timestamp, check_lease, transition,
+    AbandonOutcome, Answer, CompleteOutcome, Effect, Key, Operation, ReleaseOutcome, RenewOutcome,
+    ReservationStore, StoreError, StoreErrorKind,
 };
 
 use crate::Options;
@@ -100,10 +103,10 @@ impl Inner {
         }
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, Failure> {
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, Failure> {
         if self.guards.holds(key, owner) {
             // Its record is locked, and nobody can take the key.
-            return Ok(RenewOutcome::Renewed { lease_left: lease });
+            return Ok(RenewOutcome::Renewed { lease_left: lease.into() });
         }
         let (digest, token, span) = (Binary::digest(key), Binary(*owner.as_bytes()), Interval::of(lease));
         let mut held = self.connection().await?;
@@ -260,13 +263,11 @@ impl Inner {
 
 #[async_trait]
 impl ReservationStore for PostgresStore {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.inner.reserve(key, &request).await.map_err(|failure| failure.of(Operation::Reserve))
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.inner.renew(key, owner, lease).await.map_err(|failure| failure.of(Operation::Renew))
     }
 
@@ -276,7 +277,6 @@ impl ReservationStore for PostgresStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        completion.check()?;
         check_answer(&completion.answer, self.inner.options.max_answer_bytes)?;
         self.inner.complete(key, owner, completion).await.map_err(|failure| failure.of(Operation::Complete))
     }
@@ -348,7 +348,7 @@ impl<'a> WrittenCompletion<'a> {
         transaction: Option<i64>,
     ) -> Self {
         let (state, codec, schema, body) = match &completion.answer {
-            Answer::Response(response) => (
+            Answer::Value(response) => (
                 state::COMPLETED,
                 Some(i16::from(response.format.codec)),
                 Some(i64::from(response.format.schema)),

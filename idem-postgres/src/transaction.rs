@@ -5,6 +5,7 @@
 //! detected, and said.)
 //! INV-2: a connection in whose transaction something is not known to be over never goes back into the pool.
 
+use idem_core::backend;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -39,14 +40,14 @@ pub trait ReservationExt: Sized + sealed::Sealed {
     /// ```no_run
     /// # async fn example(store: idem_postgres::PostgresStore, engine: idem_core::Engine)
     /// #     -> Result<(), Box<dyn std::error::Error>> {
-    /// use idem_core::{Admission, Fingerprint, Key, Response};
+    /// use idem_core::{Admission, Fingerprint, Key, StoredValue};
     /// use idem_postgres::ReservationExt;
     ///
-    /// let (key, payload) = (Key::new("payments", "42")?, Fingerprint::of(["100 EUR"]));
+    /// let (key, payload) = (Key::new("payments", "42")?, Fingerprint::from_parts(["100 EUR"]));
     /// if let Admission::Granted(reservation) = engine.reserve(&key, &payload).await? {
     ///     let transaction = reservation.begin_transaction(&store).await?;
     ///     transaction.execute("INSERT INTO payment (cents) VALUES ($1)", &[&10_000_i64]).await?;
-    ///     transaction.complete(Response::bytes("paid")).await?;
+    ///     transaction.complete(StoredValue::bytes("paid")).await?;
     /// }
     /// # Ok(())
     /// # }
@@ -196,7 +197,8 @@ async fn begin(
             .await
             .map_err(failed)?;
     let begin = format!("BEGIN ISOLATION LEVEL {}; {}", sql_of(level), limits(store));
-    let (digest, owner) = (Binary::digest(reservation.key()), Binary(*reservation.owner().as_bytes()));
+    let (digest, owner) =
+        (Binary::digest(reservation.key()), Binary(*backend::owner(reservation).as_bytes()));
     let parameters: [Parameter<'_>; 2] = [&digest, &owner];
     // A standby refuses that level.
     let can_fail = matches!(level, IsolationLevel::Serializable);

@@ -8,10 +8,12 @@ mod postgres;
 #[path = "support/mod.rs"]
 mod support;
 
+use conformance_tests::span;
 use std::time::Duration;
 
 use conformance_tests::server::Proxy;
-use idem_core::{CompleteOutcome, Completion, Effect, OwnerToken, Response, StoreErrorKind};
+use idem_core::store::{Completion, OwnerToken};
+use idem_core::{CompleteOutcome, Effect, StoreErrorKind, StoredValue};
 use idem_postgres::sqlx::{ReservationExt, Transaction};
 use idem_postgres::{Options, TransactionError};
 use sqlx::postgres::PgPoolOptions;
@@ -65,7 +67,7 @@ async fn effect_and_completion_are_there_together() {
     let mut transaction = begun(&shop, &pool).await;
     pay(&mut transaction).await;
     assert_eq!(shop.payments().await, 0);
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
     // The connection is in order.
@@ -114,7 +116,7 @@ async fn a_commit_in_the_users_sql_is_noticed_and_the_next_attempt_is_told() {
         let mut transaction = begun(&shop, &pool).await;
         pay(&mut transaction).await;
         transaction.execute(sqlx::raw_sql(sql)).await.unwrap();
-        let completed = transaction.complete(Response::bytes("paid")).await;
+        let completed = transaction.complete(StoredValue::bytes("paid")).await;
         assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
         assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
         assert_eq!(idle_in_transaction(&shop).await, 0, "{sql}");
@@ -129,7 +131,7 @@ async fn a_commit_in_the_users_sql_is_noticed_also_where_the_completion_fails() 
         pay(&mut transaction).await;
         transaction.execute(sqlx::raw_sql(sql)).await.unwrap();
         transaction.execute("SELECT 1 / 0").await.unwrap_err();
-        let completed = transaction.complete(Response::bytes("paid")).await;
+        let completed = transaction.complete(StoredValue::bytes("paid")).await;
         assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
         assert_eq!(shop.payments().await, 1, "{sql}");
         assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
@@ -163,7 +165,7 @@ async fn a_transaction_begun_inside_of_it_is_a_savepoint() {
     transaction.begin().await.unwrap().commit().await.unwrap();
     // One that is dropped is rolled back with the next statement.
     drop(transaction.begin().await.unwrap());
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
 }
@@ -174,7 +176,7 @@ async fn a_savepoint_that_was_forgotten_is_not_taken_for_the_commit() {
     let mut transaction = begun(&shop, &pool).await;
     pay(&mut transaction).await;
     std::mem::forget(transaction.begin().await.unwrap());
-    let completed = transaction.complete(Response::bytes("paid")).await;
+    let completed = transaction.complete(StoredValue::bytes("paid")).await;
     let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert_eq!(shop.eventual_attempt().await, 1);
@@ -191,7 +193,7 @@ async fn a_commit_whose_reply_is_lost_is_found_to_be_committed() {
     let mut transaction = begun(&shop, &pool).await;
     pay(&mut transaction).await;
     proxy.cut_when_request_contains(b"COMMIT");
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert!(proxy.has_sprung());
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
@@ -234,7 +236,7 @@ async fn without_a_connection_nothing_begins_and_the_key_is_free() {
 }
 
 fn completion(answer: &'static str) -> Completion {
-    Completion::new(Response::bytes(answer), DAY)
+    Completion::new(StoredValue::bytes(answer), span(DAY))
 }
 
 #[tokio::test]
@@ -245,16 +247,16 @@ async fn complete_in_writes_in_the_callers_own_transaction() {
         let reservation = shop.reserved().await;
         let sql = sqlx::AssertSqlSafe(format!("{begin} {level}"));
         let mut transaction = pool.begin_with(sql).await.unwrap();
-        let (store, owner) = (&shop.store, reservation.owner());
+        let (store, owner) = (&shop.store, idem_core::backend::owner(&reservation));
         let zombie =
             store.complete_in_sqlx(&mut transaction, &key(), OwnerToken::random(), completion("paid")).await;
         assert_eq!(zombie.unwrap(), CompleteOutcome::Lost);
         let done = store.complete_in_sqlx(&mut transaction, &key(), owner, completion("paid")).await;
         assert_eq!(done.unwrap(), CompleteOutcome::Completed);
         let other = store.complete_in_sqlx(&mut transaction, &key(), owner, completion("other")).await;
-        assert_eq!(other.unwrap(), CompleteOutcome::ResponseConflict);
+        assert_eq!(other.unwrap(), CompleteOutcome::AnswerConflict);
         transaction.commit().await.unwrap();
-        reservation.committed(&Response::bytes("paid").into());
+        idem_core::backend::mark_committed(reservation, &StoredValue::bytes("paid").into());
         assert!(shop.is_replayed("paid").await);
     }
 }
@@ -271,7 +273,7 @@ async fn complete_in_says_why_a_transaction_cannot_take_it() {
         let mut transaction = pool.begin_with(begin).await.unwrap();
         let _ = transaction.execute(first).await;
         let reservation = shop.reserved().await;
-        let (key, owner) = (key(), reservation.owner());
+        let (key, owner) = (key(), idem_core::backend::owner(&reservation));
         let refused = shop.store.complete_in_sqlx(&mut transaction, &key, owner, completion("paid")).await;
         let error = refused.unwrap_err();
         assert_eq!(

@@ -40,9 +40,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Reserve, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, ReserveRequest, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 use serde::{Deserialize, Serialize};
 
 /// What a completed record says between its fence and its answer. postcard has no optional fields, so this never changes.
@@ -97,12 +96,12 @@ pub(crate) struct TimeToLive {
 }
 
 /// A duration in the server's milliseconds; no duration above zero becomes zero.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+pub(crate) fn millis(span: Span) -> u64 {
+    span.as_micros().div_ceil(1000)
 }
 
 /// A new record in flight, without the fence, which is the server's to give.
-pub(crate) fn new_in_flight(request: &Reserve) -> [u8; 63] {
+pub(crate) fn new_in_flight(request: &ReserveRequest) -> [u8; 63] {
     let mut bytes = [0; 63];
     bytes[0] = b'I';
     bytes[1..17].copy_from_slice(request.owner.as_bytes());
@@ -126,7 +125,7 @@ pub(crate) fn kept_for(millis: u64) -> Vec<u8> {
 pub(crate) fn answer(answer: &Answer) -> Vec<u8> {
     let (format, body) = match answer {
         Answer::NotKept => (0, &[][..]),
-        Answer::Response(Response { format: Format { codec, schema }, body }) => {
+        Answer::Value(StoredValue { format: Format { codec, schema }, body }) => {
             ((u64::from(*schema) << 8 | u64::from(*codec)) + 1, &body[..])
         }
     };
@@ -179,7 +178,7 @@ fn completed(bytes: Vec<u8>) -> Result<Frame, FrameError> {
     let answer = match tail.format.checked_sub(1) {
         None if body_len == 0 => Answer::NotKept,
         None => return Err(FrameError::Malformed),
-        Some(format) => Answer::Response(Response {
+        Some(format) => Answer::Value(StoredValue {
             format: Format {
                 codec: (format & 0xff) as u8,
                 schema: u32::try_from(format >> 8).map_err(|_| FrameError::Malformed)?,
@@ -264,7 +263,7 @@ fn timestamp(millis: u64) -> Timestamp {
 }
 
 fn span(millis: u64) -> Span {
-    Span::from_micros(millis.saturating_mul(1000))
+    Span::from_micros(millis.saturating_mul(1000)).unwrap_or(Span::MAX)
 }
 
 #[cfg(test)]
@@ -319,7 +318,7 @@ mod tests {
     #[test]
     fn a_completed_record_with_an_answer_of_64_bytes_fits_into_the_allocators_128() {
         let day = kept_for(86_400_000);
-        let json = Response { format: Format { codec: 1, schema: 0 }, body: vec![b'x'; 64].into() };
+        let json = StoredValue { format: Format { codec: 1, schema: 0 }, body: vec![b'x'; 64].into() };
         let len = TAIL + 1 + day.len() + answer(&json.into()).len();
         assert!(len + 4 <= 128, "{len} and the 4 bytes around a string of the server");
     }
@@ -349,8 +348,8 @@ mod tests {
 
     #[test]
     fn durations_are_rounded_up_to_milliseconds() {
-        assert_eq!(millis(Duration::from_nanos(1)), 1);
-        assert_eq!(millis(Duration::from_nanos(1_000_001)), 2);
-        assert_eq!(millis(idem_core::MAX_DURATION), 315_360_000_000);
+        assert_eq!(millis(Span::MIN), 1);
+        assert_eq!(Span::from_micros(1001).map(millis), Ok(2));
+        assert_eq!(millis(Span::MAX), 315_360_000_000);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idem_core::MAX_DURATION;
+use idem_core::store::Span;
 
 use crate::tls::Tls;
 
@@ -191,7 +191,7 @@ impl Options {
             &mut self.health_interval,
         ];
         for span in spans.into_iter().chain(replicas) {
-            *span = (*span).min(MAX_DURATION);
+            *span = (*span).min(Span::MAX.as_duration());
         }
         self
     }

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use idem_core::{
-    AbandonOutcome, CompleteOutcome, FencingToken, OwnerToken, ReleaseOutcome, RenewOutcome, Reserve,
-    ReserveOutcome,
-};
+use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{AbandonOutcome, CompleteOutcome, FencingToken, ReleaseOutcome, RenewOutcome};
 use redis::Value;
 
 use crate::error::Cause;
 use crate::frame::{self, Frame, FrameState, TimeToLive};
 
 /// What `reserve.lua` answers.
-pub(crate) fn reserve(reply: Value, request: &Reserve) -> Result<ReserveOutcome, Cause> {
+pub(crate) fn reserve(reply: Value, request: &ReserveRequest) -> Result<ReserveOutcome, Cause> {
     match reply {
         Value::Int(left) if left < 0 => {
             Ok(ReserveOutcome::InFlight { attempt: 1, lease_left: millis(left.saturating_neg())? })
@@ -21,7 +19,7 @@ pub(crate) fn reserve(reply: Value, request: &Reserve) -> Result<ReserveOutcome,
             attempt: 1,
             fence: fence_of(fence)?,
             // By the look that wrote it, nothing of it has passed.
-            lease_left: request.lease,
+            lease_left: request.lease.into(),
         }),
         Value::BulkString(record) => completed(frame::decode(record)?, request),
         Value::Array(parts) => match &parts[..] {
@@ -49,7 +47,7 @@ pub(crate) fn reserve(reply: Value, request: &Reserve) -> Result<ReserveOutcome,
 }
 
 /// A completed record, as `reserve` tells it.
-fn completed(found: Frame, request: &Reserve) -> Result<ReserveOutcome, Cause> {
+fn completed(found: Frame, request: &ReserveRequest) -> Result<ReserveOutcome, Cause> {
     let FrameState::Completed { answer, .. } = found.state else { return Err(unknown("reserve")) };
     Ok(if found.fingerprint != request.fingerprint {
         ReserveOutcome::FingerprintMismatch
@@ -81,7 +79,7 @@ pub(crate) fn complete(reply: Value, owner: OwnerToken) -> Result<CompleteOutcom
     match found(reply, owner, "complete")? {
         Found::Code(1) => Ok(CompleteOutcome::Completed),
         Found::OwnAnswer if is_same => Ok(CompleteOutcome::AlreadyCompleted),
-        Found::OwnAnswer => Ok(CompleteOutcome::ResponseConflict),
+        Found::OwnAnswer => Ok(CompleteOutcome::AnswerConflict),
         Found::OthersAnswer | Found::Code(4) => Ok(CompleteOutcome::Lost),
         Found::Code(_) => Err(unknown("complete")),
     }

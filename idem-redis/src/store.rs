@@ -1,14 +1,15 @@
 //! [`RedisStore`]: the trait, over the scripts.
 
+use idem_core::store::Span;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use idem_core::transition::{self, MIN_TOMBSTONE};
+use idem_core::store::transition::{self, MIN_TOMBSTONE};
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, ExpiredLeasePolicy, Key, Operation, OwnerToken, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, check_lease,
+    AbandonOutcome, CompleteOutcome, ExpiredLeasePolicy, Key, Operation, ReleaseOutcome, RenewOutcome,
+    ReservationStore, StoreError,
 };
 use redis::{Cmd, Value};
 
@@ -140,7 +141,7 @@ impl RedisStore {
     async fn look_instead(
         &self,
         name: &[u8],
-        request: &Reserve,
+        request: &ReserveRequest,
         refused: StoreError,
     ) -> Result<ReserveOutcome, StoreError> {
         const OPERATION: Operation = Operation::Reserve;
@@ -167,8 +168,7 @@ async fn replicated(pledge: Option<Pledge>, operation: Operation) -> Result<(), 
 
 #[async_trait]
 impl ReservationStore for RedisStore {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         let name = self.name(key);
         if let Some(ailment) = self.doctor.refusal() {
             let refused = Cause::from(ailment).of(Operation::Reserve);
@@ -201,8 +201,7 @@ impl ReservationStore for RedisStore {
         }
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         let (name, lease) = (self.name(key), millis(lease));
         let pledge = self.pledge(&name, Operation::Renew).await?;
         let outcome = self
@@ -228,7 +227,6 @@ impl ReservationStore for RedisStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        completion.check()?;
         let (bytes, max_answer_bytes) = (completion.answer.len(), self.options.max_answer_bytes);
         if bytes > max_answer_bytes {
             return Err(Cause::AnswerTooLarge { bytes, max_answer_bytes }.of(Operation::Complete));

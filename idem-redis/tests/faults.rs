@@ -5,13 +5,14 @@
 mod golden;
 mod support;
 
+use conformance_tests::span;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken,
-    Fingerprint, Key, OwnerToken, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome,
-    Response, StateView, StoreError, StoreErrorKind,
+    AbandonOutcome, Answer, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Fingerprint, Key,
+    ReleaseOutcome, RenewOutcome, ReservationStore, StoreError, StoreErrorKind, StoredValue,
 };
 use idem_redis::RedisStore;
 use redis::Value;
@@ -24,8 +25,8 @@ fn key(name: &str) -> Key {
     Key::new("scope", name).unwrap()
 }
 
-fn request(owner: OwnerToken) -> Reserve {
-    Reserve::new(owner, Fingerprint::of(["payload"]), LEASE)
+fn request(owner: OwnerToken) -> ReserveRequest {
+    ReserveRequest::new(owner, Fingerprint::from_parts(["payload"]), span(LEASE))
 }
 
 async fn reserve(store: &RedisStore, key: &Key) -> Result<ReserveOutcome, StoreError> {
@@ -41,7 +42,7 @@ async fn reserved(store: &RedisStore, key: &Key) -> (OwnerToken, FencingToken, u
 }
 
 fn completion(answer: &'static str) -> Completion {
-    Completion::new(Response::bytes(answer), 24 * HOUR)
+    Completion::new(StoredValue::bytes(answer), span(24 * HOUR))
 }
 
 async fn completed(store: &RedisStore, key: &Key, owner: OwnerToken, answer: &'static str) {
@@ -51,7 +52,7 @@ async fn completed(store: &RedisStore, key: &Key, owner: OwnerToken, answer: &'s
 
 async fn is_replayed(store: &RedisStore, key: &Key, answer: &'static str) -> bool {
     let outcome = reserve(store, key).await.unwrap();
-    matches!(outcome, ReserveOutcome::Completed { answer: Answer::Response(found), .. } if found == Response::bytes(answer))
+    matches!(outcome, ReserveOutcome::Completed { answer: Answer::Value(found), .. } if found == StoredValue::bytes(answer))
 }
 
 /// What every operation fails with.
@@ -63,7 +64,7 @@ async fn failures(store: &RedisStore, key: &Key) -> Vec<(StoreErrorKind, Effect)
 async fn failures_of(store: &RedisStore, key: &Key, owner: OwnerToken) -> Vec<(StoreErrorKind, Effect)> {
     let failures = [
         reserve(store, key).await.unwrap_err(),
-        store.renew(key, owner, LEASE).await.unwrap_err(),
+        store.renew(key, owner, span(LEASE)).await.unwrap_err(),
         store.complete(key, owner, completion("an answer")).await.unwrap_err(),
         store.release(key, owner).await.unwrap_err(),
         store.abandon(key, owner).await.unwrap_err(),
@@ -179,13 +180,14 @@ async fn at_maxmemory_nothing_new_is_taken_and_everything_else_goes_on() {
         matches!(outcome, ReserveOutcome::InFlight { attempt: 1, lease_left } if !lease_left.is_zero() && lease_left <= LEASE),
         "{outcome:?}"
     );
-    let other = Reserve::new(OwnerToken::random(), Fingerprint::of(["another payload"]), LEASE);
+    let other =
+        ReserveRequest::new(OwnerToken::random(), Fingerprint::from_parts(["another payload"]), span(LEASE));
     assert_eq!(store.reserve(&running, other.clone()).await.unwrap(), ReserveOutcome::FingerprintMismatch);
     assert_eq!(store.reserve(&done, other).await.unwrap(), ReserveOutcome::FingerprintMismatch);
     let refusing = request(OwnerToken::random()).on_expired_lease(ExpiredLeasePolicy::Refuse);
     assert_eq!(store.reserve(&over, refusing).await.unwrap(), ReserveOutcome::LeaseExpired { attempt: 1 });
 
-    let renewed = store.renew(&running, owner, LEASE).await.unwrap();
+    let renewed = store.renew(&running, owner, span(LEASE)).await.unwrap();
     assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
     completed(&store, &running, owner, "another answer").await;
     assert!(is_replayed(&store, &running, "another answer").await);
@@ -241,7 +243,7 @@ async fn scripts_flushed_every_5_ms_under_load_change_no_answer() {
                     let key = key(&format!("{caller}, {number}"));
                     let (owner, fence, attempt) = reserved(&store, &key).await;
                     assert_eq!(attempt, 1);
-                    let renewed = store.renew(&key, owner, 2 * LEASE).await.unwrap();
+                    let renewed = store.renew(&key, owner, span(2 * LEASE)).await.unwrap();
                     assert!(matches!(renewed, RenewOutcome::Renewed { .. }));
                     assert_eq!(store.get(&key).await.unwrap().unwrap().fence, fence);
                     completed(&store, &key, owner, "an answer").await;
@@ -301,7 +303,7 @@ async fn an_owner_whose_servers_clock_steps_back_renews_and_completes() {
     let key = key("renewed");
     let owner = reserved(&store, &key).await.0;
     server.clock().back(HOUR);
-    match store.renew(&key, owner, LEASE).await.unwrap() {
+    match store.renew(&key, owner, span(LEASE)).await.unwrap() {
         RenewOutcome::Renewed { lease_left } => assert_eq!(lease_left, LEASE),
         other => panic!("{other:?}"),
     }
@@ -380,7 +382,7 @@ async fn everything_with_the_rights_of_the_readme(server: &Server) {
     let first = reserved(&store, &key).await.0;
     server.clock().back(HOUR);
     assert!(matches!(reserve(&store, &key).await.unwrap(), ReserveOutcome::InFlight { .. }));
-    assert!(matches!(store.renew(&key, first, LEASE).await.unwrap(), RenewOutcome::Renewed { .. }));
+    assert!(matches!(store.renew(&key, first, span(LEASE)).await.unwrap(), RenewOutcome::Renewed { .. }));
     assert_eq!(store.abandon(&key, first).await.unwrap(), AbandonOutcome::Abandoned);
     let (second, _, attempt) = reserved(&store, &key).await;
     assert_eq!(attempt, 2);
@@ -411,7 +413,7 @@ async fn what_is_written_is_what_the_golden_records_are() {
     };
     let in_flight = golden("in flight");
     let (owner, fingerprint) = (in_flight.record.owner, in_flight.record.fingerprint);
-    let ask = Reserve::new(owner, fingerprint, LEASE).record_ttl(24 * HOUR);
+    let ask = ReserveRequest::new(owner, fingerprint, span(LEASE)).record_ttl(span(24 * HOUR));
 
     let running = key("running");
     let outcome = store.reserve(&running, ask.clone()).await.unwrap();
@@ -423,8 +425,8 @@ async fn what_is_written_is_what_the_golden_records_are() {
         let (key, golden) = (key(name), golden(name));
         let outcome = store.reserve(&key, ask.clone()).await.unwrap();
         assert!(matches!(outcome, ReserveOutcome::Reserved { .. }));
-        let idem_core::State::Completed { answer, .. } = golden.record.state.clone() else { panic!() };
-        let outcome = store.complete(&key, owner, Completion::new(answer, retention)).await.unwrap();
+        let idem_core::store::State::Completed { answer, .. } = golden.record.state.clone() else { panic!() };
+        let outcome = store.complete(&key, owner, Completion::new(answer, span(retention))).await.unwrap();
         assert_eq!(outcome, CompleteOutcome::Completed);
         same(&key, &golden, 49, golden.bytes.len()).await;
     }
@@ -433,27 +435,29 @@ async fn what_is_written_is_what_the_golden_records_are() {
     let many = key("attempted often");
     for _ in 1..300 {
         let owner = OwnerToken::random();
-        let outcome = store.reserve(&many, Reserve::new(owner, fingerprint, LEASE)).await.unwrap();
+        let outcome =
+            store.reserve(&many, ReserveRequest::new(owner, fingerprint, span(LEASE))).await.unwrap();
         assert!(matches!(outcome, ReserveOutcome::Reserved { .. }));
         assert_eq!(store.abandon(&many, owner).await.unwrap(), AbandonOutcome::Abandoned);
     }
     let outcome = store.reserve(&many, ask.clone()).await.unwrap();
     assert!(matches!(outcome, ReserveOutcome::Reserved { attempt: 300, .. }), "{outcome:?}");
     let often = golden("completed");
-    let idem_core::State::Completed { answer, .. } = often.record.state.clone() else { panic!() };
-    let outcome = store.complete(&many, owner, Completion::new(answer, 24 * HOUR)).await.unwrap();
+    let idem_core::store::State::Completed { answer, .. } = often.record.state.clone() else { panic!() };
+    let outcome = store.complete(&many, owner, Completion::new(answer, span(24 * HOUR))).await.unwrap();
     assert_eq!(outcome, CompleteOutcome::Completed);
     same(&many, &often, 49, often.bytes.len()).await;
 
     let abandoned = key("abandoned");
     reserved(&store, &abandoned).await;
     server.clock().forward(LEASE + Duration::from_millis(2));
-    let request = Reserve::new(owner, Fingerprint::of(["payload"]), Duration::from_millis(1))
-        .record_ttl(idem_core::MAX_DURATION);
+    let request =
+        ReserveRequest::new(owner, Fingerprint::from_parts(["payload"]), span(Duration::from_millis(1)))
+            .record_ttl(span(idem_core::store::Span::MAX.as_duration()));
     let outcome = store.reserve(&abandoned, request).await.unwrap();
     assert!(matches!(outcome, ReserveOutcome::Reserved { attempt: 2, .. }), "{outcome:?}");
     assert_eq!(store.abandon(&abandoned, owner).await.unwrap(), AbandonOutcome::Abandoned);
     let mut expected = golden("abandoned");
-    expected.bytes[17..49].copy_from_slice(Fingerprint::of(["payload"]).as_bytes());
+    expected.bytes[17..49].copy_from_slice(Fingerprint::from_parts(["payload"]).as_bytes());
     same(&abandoned, &expected, 63, 70).await;
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use idem_core::Timestamp;
+use idem_core::store::Timestamp;
 
 /// The clock of a store. All processes that share a file must share the clock, too: the machine's.
 ///

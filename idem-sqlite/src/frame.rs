@@ -9,9 +9,8 @@
 //! INV-1: what does not decode to its last byte is an error, never a record and never absent.
 
 use bytes::Bytes;
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 use serde::{Deserialize, Serialize};
 
 /// The version that is written.
@@ -81,7 +80,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
             State::Completed { answer, completed_at } => StateV1::Completed {
                 completed_before: record.expires_at.as_micros().wrapping_sub(completed_at.as_micros()),
                 answer: match answer {
-                    Answer::Response(response) => AnswerV1::Response {
+                    Answer::Value(response) => AnswerV1::Response {
                         codec: response.format.codec,
                         schema: response.format.schema,
                         body: &response.body,
@@ -96,6 +95,10 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
     bytes.push(VERSION);
     // Writing to a vector cannot fail, and nothing in the struct can refuse to be serialised.
     postcard::to_extend(&frame, bytes).unwrap_or_default()
+}
+
+fn span(micros: u64) -> Result<Span, FrameError> {
+    Span::from_micros(micros).map_err(|_| FrameError::Malformed)
 }
 
 /// The record of these bytes.
@@ -120,14 +123,14 @@ pub(crate) fn decode(bytes: &[u8], expires_at: Timestamp) -> Result<Record, Fram
         state: match frame.state {
             StateV1::InFlight { lease_until, lease, record_ttl, abandoned } => State::InFlight {
                 lease_until: Timestamp::from_micros(lease_until),
-                lease: Span::from_micros(lease),
-                record_ttl: Span::from_micros(record_ttl),
+                lease: span(lease)?,
+                record_ttl: span(record_ttl)?,
                 abandoned,
             },
             StateV1::Completed { completed_before, answer } => State::Completed {
                 completed_at: Timestamp::from_micros(expires_at.as_micros().wrapping_sub(completed_before)),
                 answer: match answer {
-                    AnswerV1::Response { codec, schema, body } => Answer::Response(Response {
+                    AnswerV1::Response { codec, schema, body } => Answer::Value(StoredValue {
                         format: Format { codec, schema },
                         body: Bytes::copy_from_slice(body),
                     }),
@@ -178,16 +181,16 @@ mod tests {
     fn states() -> Vec<State> {
         let completed_at = Timestamp::from_micros(1_767_268_799_000_000);
         let response =
-            Response { format: Format { codec: 1, schema: 70_000 }, body: Bytes::from_static(b"\0\xff") };
+            StoredValue { format: Format { codec: 1, schema: 70_000 }, body: Bytes::from_static(b"\0\xff") };
         vec![
             State::InFlight {
                 lease_until: Timestamp::from_micros(1_767_268_860_000_000),
-                lease: Span::from_micros(60_000_000),
-                record_ttl: Span::from_micros(1),
+                lease: Span::MAX,
+                record_ttl: Span::MIN,
                 abandoned: true,
             },
-            State::Completed { answer: Answer::Response(response), completed_at },
-            State::Completed { answer: Answer::Response(Response::bytes("")), completed_at },
+            State::Completed { answer: Answer::Value(response), completed_at },
+            State::Completed { answer: Answer::Value(StoredValue::bytes("")), completed_at },
             State::Completed { answer: Answer::NotKept, completed_at },
             State::Released,
         ]

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use idem_core::{Operation, StoreError, Timestamp};
+use idem_core::store::Timestamp;
+use idem_core::{Operation, StoreError};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 

@@ -1,13 +1,12 @@
 //! [`Step`]: the caller's effect and its completion, on their way through the writer.
 
+use idem_core::store::Span;
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, State, StoreError,
-    StoreErrorKind, Timestamp, transition,
-};
+use idem_core::store::{Completion, OwnerToken, State, Timestamp, transition};
+use idem_core::{Answer, CompleteOutcome, Effect, Key, Operation, StoreError, StoreErrorKind};
 use rusqlite::Connection;
 use rusqlite::hooks::{Action, AuthAction, AuthContext, Authorization};
 use tokio::sync::oneshot;
@@ -49,7 +48,7 @@ pub(crate) struct Step<T, E, F> {
     max_answer_bytes: usize,
     key: Key,
     owner: OwnerToken,
-    retention: Duration,
+    retention: Span,
     /// Taken when it runs.
     effect: Option<F>,
     outcome: Option<Result<Ran<T, E>, StoreError>>,
@@ -69,7 +68,7 @@ where
     pub(crate) fn new(
         key: Key,
         owner: OwnerToken,
-        retention: Duration,
+        retention: Span,
         effect: F,
         max_answer_bytes: usize,
     ) -> (Self, oneshot::Receiver<Reply<T, E>>) {

@@ -1,16 +1,18 @@
 //! [`SqliteStore`]: the trait, over the writer and the readers.
 
+use idem_core::store::Span;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Timestamp, transition,
+};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, Key, Operation, OwnerToken, Record, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
-    Timestamp, check_lease, transition,
+    AbandonOutcome, CompleteOutcome, Effect, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError, StoreErrorKind,
 };
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -210,8 +212,7 @@ impl SqliteStore {
 
 #[async_trait]
 impl ReservationStore for SqliteStore {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         // A replay, and every other answer that changes nothing, needs no writer.
         let told = self.look(Operation::Reserve, |connection, now| {
             let Some(found) = table::find(connection, key, now)? else { return Ok(None) };
@@ -225,8 +226,7 @@ impl ReservationStore for SqliteStore {
             .await
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.change(Operation::Renew, key, move |found, now| transition::renew(found, owner, lease, now))
             .await
     }
@@ -237,7 +237,6 @@ impl ReservationStore for SqliteStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        completion.check()?;
         check_answer(completion.answer.len(), self.max_answer_bytes())?;
         self.change(Operation::Complete, key, move |found, now| {
             transition::complete(found, owner, completion.clone(), now)

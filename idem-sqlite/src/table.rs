@@ -3,7 +3,8 @@
 //! INV-1: no statement that writes returns rows. SQLite may say that such a one was done although its commit failed.
 //! INV-2: an expired record is found like any other, since its fence counts on; the state machine treats it as absent.
 
-use idem_core::{FencingToken, Fingerprint, Key, OwnerToken, Record, State, Timestamp};
+use idem_core::store::{OwnerToken, Record, State, Timestamp};
+use idem_core::{FencingToken, Fingerprint, Key};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Failure;
@@ -35,7 +36,7 @@ pub(crate) fn find(connection: &Connection, key: &Key, now: Timestamp) -> Result
         .optional()?;
     let Some((id, record)) = found else { return Ok(None) };
     let mut record = record.map_err(Failure::Frame)?;
-    let is_cut = cut_lease(&mut record, now);
+    let is_cut = record.clamp_lease(now);
     Ok(Some(Found { id, record, is_cut }))
 }
 
@@ -135,22 +136,6 @@ fn remove_expired_of(
     connection.prepare_cached(include_str!("sql/look_at_zone.sql"))?.execute([zone])?;
     connection.prepare_cached(include_str!("sql/forget_zone.sql"))?.execute([zone])?;
     Ok(removed)
-}
-
-/// A lease is never longer than the span it was granted for. One that is shows that the clock stepped back: it is cut,
-/// and with it how long the record is remembered. Says whether that was so.
-fn cut_lease(record: &mut Record, now: Timestamp) -> bool {
-    let State::InFlight { lease_until, lease, record_ttl, abandoned } = &mut record.state else {
-        return false;
-    };
-    let longest = now.after(*lease);
-    let remembered = if *abandoned { now.after(*record_ttl) } else { longest.after(*record_ttl) };
-    if *lease_until <= longest && (!*abandoned || record.expires_at <= remembered) {
-        return false;
-    }
-    *lease_until = longest.min(*lease_until);
-    record.expires_at = record.expires_at.min(remembered);
-    true
 }
 
 /// Four bytes, which SQLite stores in four: enough that two keys rarely share them, and those that do are told apart by

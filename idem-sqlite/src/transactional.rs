@@ -1,11 +1,12 @@
 //! Transactional completion: an effect in the store's own file, committed together with its completion (promise P6).
 
+use idem_core::backend;
+use idem_core::store::Span;
 use std::panic;
 use std::time::Duration;
 
-use idem_core::{
-    Answer, Completion, Effect, Key, Operation, OwnerToken, RenewOutcome, Reservation, StoreError,
-};
+use idem_core::store::OwnerToken;
+use idem_core::{Answer, Effect, Key, Operation, RenewOutcome, Reservation, StoreError, StoreErrorKind};
 use rusqlite::Connection;
 
 use crate::SqliteStore;
@@ -51,7 +52,7 @@ impl SqliteStore {
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use idem_core::{Admission, Engine, Fingerprint, Key, Response};
+    /// use idem_core::{Admission, Engine, Fingerprint, Key, StoredValue};
     /// use idem_sqlite::{SqliteStore, Transacted};
     ///
     /// # let directory = tempfile::tempdir()?;
@@ -59,12 +60,12 @@ impl SqliteStore {
     /// let store = SqliteStore::connect(&url).await?;
     /// let engine = Engine::builder(store.clone()).build()?;
     ///
-    /// let (key, payload) = (Key::new("payments", "42")?, Fingerprint::of(["100 EUR"]));
+    /// let (key, payload) = (Key::new("payments", "42")?, Fingerprint::from_parts(["100 EUR"]));
     /// if let Admission::Granted(reservation) = engine.reserve(&key, &payload).await? {
     ///     let paid = store.complete_reservation(reservation, |connection| {
     ///         connection.execute_batch("CREATE TABLE IF NOT EXISTS payment (cents INTEGER) STRICT")?;
     ///         connection.execute("INSERT INTO payment (cents) VALUES (?1)", [10_000])?;
-    ///         Ok::<_, rusqlite::Error>((connection.last_insert_rowid(), Response::bytes("paid").into()))
+    ///         Ok::<_, rusqlite::Error>((connection.last_insert_rowid(), StoredValue::bytes("paid").into()))
     ///     });
     ///     assert_eq!(paid.await?, Transacted::Completed(1));
     /// }
@@ -88,7 +89,7 @@ impl SqliteStore {
             Ok(((value, answer.clone()), answer))
         };
         let (key, owner, retention) =
-            (reservation.key().clone(), reservation.owner(), reservation.retention());
+            (reservation.key().clone(), backend::owner(&reservation), backend::retention(&reservation));
         // Dropped on any other way out of here, the reservation is abandoned.
         let (value, answer) = match self.transact(&key, owner, retention, keeping_the_answer).await {
             Ok(Ran::Ended(Transacted::Completed(done))) => done,
@@ -117,7 +118,7 @@ impl SqliteStore {
                 (Err(_), _) => return Err(error),
             },
         };
-        reservation.committed(&answer);
+        backend::mark_committed(reservation, &answer);
         Ok(Transacted::Completed(value))
     }
 
@@ -138,6 +139,10 @@ impl SqliteStore {
         E: Send + 'static,
         F: FnOnce(&Connection) -> Result<(T, Answer), E> + Send + 'static,
     {
+        let retention = Span::new(retention).map_err(|invalid| {
+            StoreError::new(StoreErrorKind::Misconfigured, Effect::NotApplied, Operation::Complete)
+                .with_source(invalid)
+        })?;
         match self.transact(key, owner, retention, step).await {
             Ok(Ran::Ended(transacted)) => Ok(transacted),
             Ok(Ran::Panicked(panic)) => panic::resume_unwind(panic),
@@ -149,7 +154,7 @@ impl SqliteStore {
         &self,
         key: &Key,
         owner: OwnerToken,
-        retention: Duration,
+        retention: Span,
         step: F,
     ) -> Result<Ran<T, E>, Failed<T, E>>
     where
@@ -158,8 +163,6 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> Result<(T, Answer), E> + Send + 'static,
     {
         let failed = |error| Failed { error, if_committed: None };
-        // Checked with an answer that is always short enough: its own is not known before it ran.
-        Completion::new(Answer::NotKept, retention).check().map_err(failed)?;
         let (job, answer) = Step::new(key.clone(), owner, retention, step, self.max_answer_bytes());
         self.inner.writer.enqueue(Box::new(job));
         answer.await.unwrap_or_else(|_| Err(failed(writer_gone(Operation::Complete))))

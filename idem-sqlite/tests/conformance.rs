@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conformance_tests::{Ability, Clock, Harness, Instance};
-use idem_core::{FencingToken, Key, Record, ReservationStore, State};
+use idem_core::store::{Record, State};
+use idem_core::{FencingToken, Key, ReservationStore};
 use idem_sqlite::{Options, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;

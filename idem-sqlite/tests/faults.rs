@@ -5,6 +5,7 @@
 
 mod support;
 
+use conformance_tests::span;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
@@ -13,10 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use idem_core::{
-    CompleteOutcome, Completion, Effect, Key, OwnerToken, ReservationStore, ReserveOutcome, Response,
-    StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome};
+use idem_core::{CompleteOutcome, Effect, Key, ReservationStore, StoreErrorKind, StoredValue};
 use idem_sqlite::{Clock, Options, Synchronous};
 
 use crate::support::{
@@ -81,7 +80,7 @@ async fn a_reader_that_pins_the_log_stops_nobody_and_the_log_is_written_back_aft
     for number in 0..200 {
         let key = key(&format!("{number}"));
         let (owner, _, _) = reserved(&store, &key).await;
-        let completion = Completion::new(Response::bytes(answer.clone()), DAY);
+        let completion = Completion::new(StoredValue::bytes(answer.clone()), span(DAY));
         assert_eq!(store.complete(&key, owner, completion).await.unwrap(), CompleteOutcome::Completed);
     }
     assert_eq!(seen(), 0, "the reader's snapshot");
@@ -216,7 +215,7 @@ async fn a_sweep_finds_exactly_what_has_expired_however_the_records_lie() {
         // Neighbours are remembered for one to ten days, in no order; every seventh is not completed.
         let days = u32::try_from(number * 7919 % 10).unwrap() + 1;
         if number % 7 > 0 {
-            let completion = Completion::new(Response::bytes("answer"), DAY * days);
+            let completion = Completion::new(StoredValue::bytes("answer"), span(DAY * days));
             let _ = store.complete(&name(number), owner, completion).await.unwrap();
         }
     }

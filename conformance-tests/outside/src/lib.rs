@@ -1,7 +1,7 @@
 //! A reservation store in a directory: one JSON file for each key, and a lock file for all of them.
 //!
 //! It is written from the contract in the documentation of [`ReservationStore`], with a `match` where others would call
-//! `idem_core::transition`, so that the suite judges two implementations that have nothing in common. Several
+//! `idem_core::store::transition`, so that the suite judges two implementations that have nothing in common. Several
 //! processes may share a directory; what was acknowledged survives a killed process, though not a power cut.
 
 mod row;
@@ -12,11 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken, Key, Operation,
-    OwnerToken, RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome,
-    StoreError, StoreErrorKind, check_lease,
-};
+use idem_core::{AbandonOutcome, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore, StoreError, StoreErrorKind};
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveRequest, ReserveOutcome};
 
 use crate::row::{Answered, Row, State, Unreadable};
 
@@ -98,8 +95,7 @@ impl DirectoryStore {
 
 #[async_trait]
 impl ReservationStore for DirectoryStore {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.step(Operation::Reserve, key, |slot, now| {
             let Some(row) = slot.as_mut().filter(|row| now < row.expires_at) else {
                 return grant(slot, &request, 1, now);
@@ -136,8 +132,7 @@ impl ReservationStore for DirectoryStore {
         })
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.step(Operation::Renew, key, |slot, now| {
             let Some(row) = mine(slot, owner, now) else { return Ok(RenewOutcome::Lost) };
             match &mut row.state {
@@ -158,7 +153,6 @@ impl ReservationStore for DirectoryStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        completion.check()?;
         if completion.answer.len() > MAX_ANSWER_BYTES {
             return Err(StoreError::new(StoreErrorKind::TooLarge, Effect::NotApplied, Operation::Complete));
         }
@@ -172,7 +166,7 @@ impl ReservationStore for DirectoryStore {
                     Ok(CompleteOutcome::Completed)
                 }
                 State::Completed { answer, .. } if *answer == wanted => Ok(CompleteOutcome::AlreadyCompleted),
-                State::Completed { .. } => Ok(CompleteOutcome::ResponseConflict),
+                State::Completed { .. } => Ok(CompleteOutcome::AnswerConflict),
                 State::Released => Ok(CompleteOutcome::Lost),
             }
         })
@@ -262,7 +256,7 @@ fn mine(slot: &mut Option<Row>, owner: OwnerToken, now: u64) -> Option<&mut Row>
 
 fn grant(
     slot: &mut Option<Row>,
-    request: &Reserve,
+    request: &ReserveRequest,
     attempt: u32,
     now: u64,
 ) -> Result<ReserveOutcome, StoreError> {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
-use idem_core::{Answer, FencingToken, Fingerprint, Format, RecordView, Response, StateView};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
+use idem_core::store::{RecordView, StateView};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
@@ -29,7 +30,7 @@ pub(crate) enum State {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answered {
-    Response { format: Format, body: Vec<u8> },
+    StoredValue { format: Format, body: Vec<u8> },
     NotKept,
 }
 
@@ -89,7 +90,7 @@ impl Row {
 impl From<&Answer> for Answered {
     fn from(answer: &Answer) -> Self {
         match answer {
-            Answer::Response(response) => {
+            Answer::Value(response) => {
                 Self::Response { format: response.format, body: response.body.to_vec() }
             }
             Answer::NotKept => Self::NotKept,
@@ -100,7 +101,7 @@ impl From<&Answer> for Answered {
 impl From<Answered> for Answer {
     fn from(answered: Answered) -> Self {
         match answered {
-            Answered::Response { format, body } => Self::Response(Response { format, body: body.into() }),
+            Answered::Response { format, body } => Self::Response(StoredValue { format, body: body.into() }),
             Answered::NotKept => Self::NotKept,
         }
     }

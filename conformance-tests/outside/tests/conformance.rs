@@ -8,9 +8,8 @@ use std::{env, fs, process};
 
 use async_trait::async_trait;
 use conformance_tests::{Ability, Clock, Harness, Instance};
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Key, OwnerToken, Record, ReservationStore, Response, State, Timestamp,
-};
+use idem_core::{Answer, FencingToken, Fingerprint, Key, ReservationStore, StoredValue};
+use idem_core::store::{OwnerToken, Record, State, Timestamp};
 use outside_backend::{DirectoryStore, MAX_ANSWER_BYTES};
 
 struct Directories;
@@ -89,7 +88,7 @@ impl Instance for Directory {
             attempt: 3,
             fingerprint: Fingerprint::from_bytes([9; 32]),
             state: State::Completed {
-                answer: Answer::from(Response::bytes("golden")),
+                answer: Answer::from(StoredValue::bytes("golden")),
                 completed_at: Timestamp::from_micros(1_700_000_000_000_000),
             },
             expires_at: Timestamp::from_micros(9_000_000_000_000_000),

@@ -1,6 +1,7 @@
 //! Abandon: nobody knows what happened, so the next caller may run at once and is told.
 
-use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome, ReserveOutcome};
+use idem_core::store::ReserveOutcome;
+use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome};
 
 use crate::case::cases;
 use crate::context::{Context, HOUR, MINUTE};

@@ -1,18 +1,13 @@
 //! Complete: one accepted answer, by the owner, which never changes.
 
-use std::time::Duration;
-
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Effect, Format, MAX_DURATION, ReserveOutcome, Response,
-    StoreErrorKind,
-};
+use idem_core::store::ReserveOutcome;
+use idem_core::{Answer, CompleteOutcome, Format, StoredValue};
 
 use crate::caller::{Caller, bytes};
 use crate::case::cases;
-use crate::context::{Context, DAY, HOUR, SECOND};
+use crate::context::{Context, DAY, HOUR};
 
 cases![Store:
-    n10_a_retention_of_zero_or_above_ten_years_is_refused,
     n12_a_completion_is_visible_at_once_to_get,
     n12_a_completion_is_visible_at_once_to_reserve_through_another_handle,
     n12_a_second_attempt_completes_as_itself,
@@ -34,21 +29,6 @@ cases![Store:
     n21_not_kept_is_answered_as_such,
     n21_not_kept_twice_is_already_completed,
 ];
-
-async fn n10_a_retention_of_zero_or_above_ten_years_is_refused(cx: Context) {
-    let owner = cx.caller();
-    owner.reserved().await;
-    for wrong in [Duration::ZERO, MAX_DURATION + SECOND] {
-        let completion = Completion::new(bytes("an answer"), wrong);
-        match owner.store.complete(&owner.key, owner.request.owner, completion).await {
-            Err(error) => {
-                assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
-            }
-            Ok(outcome) => panic!("a retention of {wrong:?} was accepted: {outcome:?}"),
-        }
-    }
-    assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
-}
 
 async fn n12_a_completion_is_visible_at_once_to_get(cx: Context) {
     let owner = cx.caller();
@@ -95,7 +75,7 @@ async fn n14_another_answer_is_a_conflict(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.completed("the first").await;
-    assert_eq!(owner.complete("the second").await, CompleteOutcome::ResponseConflict);
+    assert_eq!(owner.complete("the second").await, CompleteOutcome::AnswerConflict);
 }
 
 async fn n14_after_a_conflict_the_first_answer_is_kept(cx: Context) {
@@ -109,9 +89,10 @@ async fn n14_after_a_conflict_the_first_answer_is_kept(cx: Context) {
 async fn n14_the_same_bytes_in_another_format_are_a_conflict(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    let as_format = |schema| Answer::from(Response { format: Format { codec: 1, schema }, body: "7".into() });
+    let as_format =
+        |schema| Answer::from(StoredValue { format: Format { codec: 1, schema }, body: "7".into() });
     assert_eq!(owner.complete_for(DAY, as_format(1)).await, CompleteOutcome::Completed);
-    assert_eq!(owner.complete_for(DAY, as_format(2)).await, CompleteOutcome::ResponseConflict);
+    assert_eq!(owner.complete_for(DAY, as_format(2)).await, CompleteOutcome::AnswerConflict);
     expect_answer(&owner, &as_format(1)).await;
 }
 
@@ -195,7 +176,7 @@ async fn n20_an_empty_answer_and_not_kept_conflict(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.completed("").await;
-    assert_eq!(owner.complete_for(DAY, Answer::NotKept).await, CompleteOutcome::ResponseConflict);
+    assert_eq!(owner.complete_for(DAY, Answer::NotKept).await, CompleteOutcome::AnswerConflict);
 }
 
 async fn n21_not_kept_is_answered_as_such(cx: Context) {

@@ -6,9 +6,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use idem_core::store::ReserveOutcome;
 use idem_core::{
     AbandonOutcome, CompleteOutcome, Engine, InFlightPolicy, Key, Outcome, ReleaseOutcome, RenewOutcome,
-    ReservationStore, ReserveOutcome,
+    ReservationStore,
 };
 use tokio::sync::Barrier;
 
@@ -181,8 +182,8 @@ async fn n68_of_two_different_completions_by_the_owner_one_is_accepted(cx: Conte
         let one = async move { one.complete("one").await };
         let other = async move { other.complete("the other").await };
         let stored = match round.duel(one, other).await {
-            (CompleteOutcome::Completed, CompleteOutcome::ResponseConflict) => "one",
-            (CompleteOutcome::ResponseConflict, CompleteOutcome::Completed) => "the other",
+            (CompleteOutcome::Completed, CompleteOutcome::AnswerConflict) => "one",
+            (CompleteOutcome::AnswerConflict, CompleteOutcome::Completed) => "the other",
             other => panic!("no order explains {other:?}"),
         };
         assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes(stored))));
@@ -263,7 +264,7 @@ async fn n75_200_keys_times_16_callers_have_one_owner_each(cx: Context) {
 async fn n75_200_keys_times_16_callers_of_two_engines_run_each_handler_once(cx: Context) {
     let keys: Vec<_> = (0..200).map(|number| key("database", format!("{number}"))).collect();
     let created: Arc<[AtomicUsize]> = keys.iter().map(|_| AtomicUsize::new(0)).collect();
-    let policy = InFlightPolicy::Wait { at_most: HOUR };
+    let policy = InFlightPolicy::Wait { timeout: HOUR };
     let engines = [cx.store(), cx.second_handle().await].map(|store| {
         Engine::builder(store).lease(HOUR).in_flight(policy).build().expect("the settings are valid")
     });

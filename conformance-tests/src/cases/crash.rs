@@ -1,6 +1,7 @@
 //! Crash: processes that are killed, and servers. Needs a backend that outlives its process.
 
-use idem_core::{CompleteOutcome, ReserveOutcome};
+use idem_core::CompleteOutcome;
+use idem_core::store::ReserveOutcome;
 
 use crate::caller::bytes;
 use crate::case::{Setting, cases};

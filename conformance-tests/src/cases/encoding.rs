@@ -1,9 +1,8 @@
 //! Encoding and limits: what goes in comes out, byte for byte; what does not fit is refused whole.
 
-use idem_core::{
-    CompleteOutcome, Completion, Effect, InvalidKey, Key, MAX_PART_BYTES, ReserveOutcome, StateView,
-    StoreErrorKind,
-};
+use crate::span;
+use idem_core::store::{Completion, ReserveOutcome, StateView};
+use idem_core::{CompleteOutcome, Effect, InvalidKey, Key, MAX_PART_BYTES, StoreErrorKind};
 
 use crate::caller::bytes;
 use crate::case::cases;
@@ -61,10 +60,13 @@ async fn n89_records_of_every_earlier_version_are_read(cx: Context) {
             (golden.attempt, golden.fence, golden.fingerprint)
         );
         match (view.state, golden.state) {
-            (StateView::Completed { answer, .. }, idem_core::State::Completed { answer: golden, .. }) => {
+            (
+                StateView::Completed { answer, .. },
+                idem_core::store::State::Completed { answer: golden, .. },
+            ) => {
                 assert!(answer == golden, "{answer:?} is not {golden:?}");
             }
-            (StateView::InFlight { .. }, idem_core::State::InFlight { .. }) => {}
+            (StateView::InFlight { .. }, idem_core::store::State::InFlight { .. }) => {}
             (read, golden) => panic!("{golden:?} was read as {read:?}"),
         }
     }
@@ -76,8 +78,8 @@ async fn n90_a_record_of_a_later_version_is_incompatible_and_nothing_runs(cx: Co
     let (store, key, owner) = (&caller.store, &caller.key, caller.request.owner);
     let refusals = [
         store.reserve(key, caller.request.clone()).await.err(),
-        store.renew(key, owner, HOUR).await.err(),
-        store.complete(key, owner, Completion::new(bytes("an answer"), HOUR)).await.err(),
+        store.renew(key, owner, span(HOUR)).await.err(),
+        store.complete(key, owner, Completion::new(bytes("an answer"), span(HOUR))).await.err(),
         store.release(key, owner).await.err(),
         store.abandon(key, owner).await.err(),
         store.get(key).await.err(),
@@ -101,7 +103,7 @@ async fn n91_one_byte_more_is_too_large_and_nothing_is_half_written(cx: Context)
     too_large.push(0);
     let owner = cx.caller();
     owner.reserved().await;
-    let completion = Completion::new(bytes(too_large), HOUR);
+    let completion = Completion::new(bytes(too_large), span(HOUR));
     match owner.store.complete(&owner.key, owner.request.owner, completion).await {
         Err(error) => {
             assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));

@@ -1,6 +1,7 @@
 //! Fingerprint: the same key with another payload is a client's mistake, and is shown nothing.
 
-use idem_core::{CompleteOutcome, ReserveOutcome};
+use idem_core::CompleteOutcome;
+use idem_core::store::ReserveOutcome;
 
 use crate::caller::bytes;
 use crate::case::cases;

@@ -1,6 +1,7 @@
 //! Get: looks, and changes nothing.
 
-use idem_core::{Answer, Format, Response, StateView};
+use idem_core::store::StateView;
+use idem_core::{Answer, Format, StoredValue};
 
 use crate::caller::bytes;
 use crate::case::cases;
@@ -54,13 +55,13 @@ async fn n37_a_lease_that_is_over_has_nothing_left(cx: Context) {
     cx.pass(cx.span()).await;
     let view = owner.get().await.expect("it is undecided");
     assert!(matches!(view.state, StateView::InFlight { lease_left, .. } if lease_left.is_zero()), "{view:?}");
-    assert!(view.is_up_for_takeover());
+    assert!(view.can_be_taken_over());
 }
 
 async fn n37_an_abandoned_record_says_so(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    assert!(!owner.get().await.expect("it is in flight").is_up_for_takeover());
+    assert!(!owner.get().await.expect("it is in flight").can_be_taken_over());
     owner.abandoned().await;
     let view = owner.get().await.expect("it is undecided");
     assert!(matches!(view.state, StateView::InFlight { abandoned: true, .. }), "{view:?}");
@@ -78,7 +79,8 @@ async fn n37_it_shows_how_long_a_record_is_remembered(cx: Context) {
 }
 
 async fn n38_a_completed_record_shows_exactly_its_bytes_and_format(cx: Context) {
-    let answer = Answer::from(Response { format: Format { codec: 9, schema: u32::MAX }, body: "{}".into() });
+    let answer =
+        Answer::from(StoredValue { format: Format { codec: 9, schema: u32::MAX }, body: "{}".into() });
     let owner = cx.caller();
     let granted = owner.reserved().await;
     owner.completed_for(DAY, answer.clone()).await;

@@ -1,6 +1,7 @@
 //! Adversarial keys: those that a careless store would take for one another, or would execute.
 
-use idem_core::{CompleteOutcome, Key, ReserveOutcome};
+use idem_core::store::ReserveOutcome;
+use idem_core::{CompleteOutcome, Key};
 
 use crate::caller::bytes;
 use crate::case::cases;

@@ -1,15 +1,13 @@
 //! Lease: how long a silent owner blocks its key, and how it stays the owner.
 
-use std::time::Duration;
-
-use idem_core::{CompleteOutcome, MAX_DURATION, RenewOutcome, ReserveOutcome, StoreErrorKind};
+use idem_core::store::{ReserveOutcome, Span};
+use idem_core::{CompleteOutcome, RenewOutcome};
 
 use crate::caller::bytes;
 use crate::case::cases;
 use crate::context::{Context, DAY, HOUR, MILLI, MINUTE, SECOND};
 
 cases![Store:
-    n10_renewing_for_zero_or_above_ten_years_is_refused,
     n41_renew_extends_the_lease,
     n41_renew_says_how_long_the_lease_runs,
     n42_renew_never_shortens_the_lease,
@@ -30,18 +28,6 @@ cases![Store:
     n49_a_retention_far_shorter_than_the_lease_is_kept_to,
     n49_a_record_ttl_far_longer_than_the_lease_does_not_block_the_key,
 ];
-
-async fn n10_renewing_for_zero_or_above_ten_years_is_refused(cx: Context) {
-    let owner = cx.caller();
-    owner.reserved().await;
-    for wrong in [Duration::ZERO, MAX_DURATION + SECOND] {
-        let refused = owner.store.renew(&owner.key, owner.request.owner, wrong).await;
-        match refused {
-            Err(error) => assert_eq!(error.kind, StoreErrorKind::Misconfigured),
-            Ok(outcome) => panic!("a lease of {wrong:?} was accepted: {outcome:?}"),
-        }
-    }
-}
 
 async fn n41_renew_extends_the_lease(cx: Context) {
     let owner = cx.caller().lease(cx.span());
@@ -202,7 +188,7 @@ async fn n49_a_retention_far_shorter_than_the_lease_is_kept_to(cx: Context) {
 }
 
 async fn n49_a_record_ttl_far_longer_than_the_lease_does_not_block_the_key(cx: Context) {
-    cx.caller().lease(cx.span()).record_ttl(MAX_DURATION).reserved().await;
+    cx.caller().lease(cx.span()).record_ttl(Span::MAX.as_duration()).reserved().await;
     cx.pass(cx.span()).await;
     assert_eq!(cx.caller().reserved().await.attempt, 2);
 }

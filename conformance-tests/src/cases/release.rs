@@ -1,6 +1,7 @@
 //! Release: nothing happened, so the key is free again; and the tombstone that keeps it so.
 
-use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome, ReserveOutcome};
+use idem_core::store::ReserveOutcome;
+use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome};
 
 use crate::caller::bytes;
 use crate::case::cases;

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use idem_core::{
-    CompleteOutcome, Effect, MAX_DURATION, ReleaseOutcome, RenewOutcome, ReserveOutcome, StoreErrorKind,
-};
+use idem_core::store::{ReserveOutcome, Span};
+use idem_core::{CompleteOutcome, ReleaseOutcome, RenewOutcome};
 
 use crate::caller::{Caller, bytes};
 use crate::case::cases;
-use crate::context::{Context, HOUR, MINUTE, SECOND};
+use crate::context::{Context, HOUR, MINUTE};
 
 cases![Store:
     n01_a_fresh_key_is_reserved_as_attempt_1,
@@ -29,8 +28,6 @@ cases![Store:
     n09_after_the_lease_a_refusing_caller_is_told_lease_expired,
     n09_a_refused_takeover_changes_nothing,
     n09_a_refusing_caller_still_gets_a_free_key,
-    n10_a_lease_of_zero_or_above_ten_years_is_refused,
-    n10_a_record_ttl_of_zero_or_above_ten_years_is_refused,
     n10_the_longest_durations_are_taken,
     n10_the_shortest_durations_are_taken,
     n11_a_released_second_attempt_is_followed_by_attempt_2_and_not_1,
@@ -179,23 +176,11 @@ async fn n09_a_refusing_caller_still_gets_a_free_key(cx: Context) {
     assert_eq!(cx.caller().refusing().reserved().await.attempt, 1);
 }
 
-async fn n10_a_lease_of_zero_or_above_ten_years_is_refused(cx: Context) {
-    for wrong in [Duration::ZERO, MAX_DURATION + SECOND] {
-        expect_misconfigured(&cx.caller().lease(wrong)).await;
-    }
-}
-
-async fn n10_a_record_ttl_of_zero_or_above_ten_years_is_refused(cx: Context) {
-    for wrong in [Duration::ZERO, MAX_DURATION + SECOND] {
-        expect_misconfigured(&cx.caller().record_ttl(wrong)).await;
-    }
-}
-
 async fn n10_the_longest_durations_are_taken(cx: Context) {
-    let owner = cx.caller().lease(MAX_DURATION).record_ttl(MAX_DURATION);
+    let owner = cx.caller().lease(Span::MAX.as_duration()).record_ttl(Span::MAX.as_duration());
     owner.reserved().await;
-    assert!(matches!(owner.renew(MAX_DURATION).await, RenewOutcome::Renewed { .. }));
-    assert_eq!(owner.complete_for(MAX_DURATION, bytes("kept")).await, CompleteOutcome::Completed);
+    assert!(matches!(owner.renew(Span::MAX.as_duration()).await, RenewOutcome::Renewed { .. }));
+    assert_eq!(owner.complete_for(Span::MAX.as_duration(), bytes("kept")).await, CompleteOutcome::Completed);
     assert!(owner.get().await.is_some());
 }
 
@@ -236,14 +221,4 @@ async fn expect_in_flight_for_more_than(at_least: Duration, caller: &Caller) {
         }
         other => panic!("{other:?}"),
     }
-}
-
-async fn expect_misconfigured(caller: &Caller) {
-    match caller.store.reserve(&caller.key, caller.request.clone()).await {
-        Err(error) => {
-            assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
-        }
-        Ok(outcome) => panic!("{:?} was accepted: {outcome:?}", caller.request),
-    }
-    assert_eq!(caller.get().await, None, "a refused request left a record");
 }

@@ -1,6 +1,7 @@
 //! Retention: how long an answer is kept, and the sweep that removes what nobody can see any more.
 
-use idem_core::{CompleteOutcome, ReserveOutcome};
+use idem_core::CompleteOutcome;
+use idem_core::store::ReserveOutcome;
 
 use crate::caller::{Caller, bytes};
 use crate::case::cases;

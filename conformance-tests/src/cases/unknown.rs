@@ -1,10 +1,11 @@
 //! Unknown outcomes: a call whose answer was lost is sent again with its token, and has no second effect.
 
+use crate::span;
 use std::sync::Arc;
 
+use idem_core::store::{Completion, ReserveOutcome};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, Operation, ReleaseOutcome, RenewOutcome,
-    ReserveOutcome, StoreError,
+    AbandonOutcome, CompleteOutcome, Effect, Operation, ReleaseOutcome, RenewOutcome, StoreError,
 };
 
 use crate::Fault;
@@ -63,7 +64,7 @@ async fn n77_a_complete_whose_reply_was_lost_is_already_completed_when_sent_agai
     let (owner, faults) = faulty(cx.caller());
     owner.reserved().await;
     faults.next(Operation::Complete, Fault::ReplyLost);
-    let completion = Completion::new(bytes("an answer"), HOUR);
+    let completion = Completion::new(bytes("an answer"), span(HOUR));
     expect_unknown(owner.store.complete(&owner.key, owner.request.owner, completion).await);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::AlreadyCompleted);
 }
@@ -72,7 +73,7 @@ async fn n77_a_complete_that_never_arrived_is_completed_when_sent_again(cx: Cont
     let (owner, faults) = faulty(cx.caller());
     owner.reserved().await;
     faults.next(Operation::Complete, Fault::RequestLost);
-    let completion = Completion::new(bytes("an answer"), HOUR);
+    let completion = Completion::new(bytes("an answer"), span(HOUR));
     expect_unknown(owner.store.complete(&owner.key, owner.request.owner, completion).await);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
 }
@@ -97,7 +98,7 @@ async fn n78_a_renewal_whose_reply_was_lost_is_renewed_when_sent_again(cx: Conte
     let (owner, faults) = faulty(cx.caller());
     owner.reserved().await;
     faults.next(Operation::Renew, Fault::ReplyLost);
-    expect_unknown(owner.store.renew(&owner.key, owner.request.owner, HOUR).await);
+    expect_unknown(owner.store.renew(&owner.key, owner.request.owner, span(HOUR)).await);
     assert!(matches!(owner.renew(HOUR).await, RenewOutcome::Renewed { .. }));
 }
 
@@ -111,7 +112,7 @@ async fn n79_a_dropped_reserve_leaves_a_defined_answer(cx: Context) {
 async fn n79_a_dropped_complete_leaves_a_defined_answer(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    let completion = Completion::new(bytes("an answer"), HOUR);
+    let completion = Completion::new(bytes("an answer"), span(HOUR));
     dropped_midway(owner.store.complete(&owner.key, owner.request.owner, completion)).await;
     let again = owner.complete("an answer").await;
     assert!(matches!(again, CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted), "{again:?}");

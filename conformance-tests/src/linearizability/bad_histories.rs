@@ -1,6 +1,8 @@
 //! Histories that no correct store makes, each of which the checker has to refuse; and good ones, which it must not.
 
-use idem_core::{Completion, FencingToken, OwnerToken, Reserve};
+use crate::span;
+use idem_core::FencingToken;
+use idem_core::store::{Completion, OwnerToken, ReserveRequest};
 
 use super::checker::{Operation, check};
 use crate::call::{Call, Reply, Says};
@@ -187,11 +189,11 @@ impl Asked {
 }
 
 fn reserve(owner: OwnerToken) -> Call {
-    Call::Reserve(Reserve::new(owner, fingerprint("payload"), HOUR))
+    Call::Reserve(ReserveRequest::new(owner, fingerprint("payload"), span(HOUR)))
 }
 
 fn complete(owner: OwnerToken, body: &'static str) -> Call {
-    Call::Complete { owner, completion: Completion::new(bytes(body), DAY) }
+    Call::Complete { owner, completion: Completion::new(bytes(body), span(DAY)) }
 }
 
 fn reserved(attempt: u32, fence: u64) -> Reply {

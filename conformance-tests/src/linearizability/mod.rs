@@ -10,9 +10,11 @@ mod bad_histories;
 mod checker;
 mod recorder;
 
+use crate::span;
 use std::sync::Arc;
 
-use idem_core::{Answer, Completion, Key, Operation as Method, OwnerToken, Reserve};
+use idem_core::store::{Completion, OwnerToken, ReserveRequest};
+use idem_core::{Answer, Key, Operation as Method};
 use tokio::sync::Barrier;
 
 use crate::call::{Call, Reply, Says};
@@ -181,13 +183,13 @@ impl Client {
     }
 
     fn reserve(&self) -> Call {
-        Call::Reserve(Reserve::new(self.owner, fingerprint("payload"), HOUR))
+        Call::Reserve(ReserveRequest::new(self.owner, fingerprint("payload"), span(HOUR)))
     }
 
     /// Each owner has an answer of its own, so that a wrong one shows.
     fn complete(&self) -> Call {
         let answer: Answer = bytes(self.owner.as_bytes().to_vec());
-        Call::Complete { owner: self.owner, completion: Completion::new(answer, DAY) }
+        Call::Complete { owner: self.owner, completion: Completion::new(answer, span(DAY)) }
     }
 }
 

@@ -9,7 +9,8 @@ mod step;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::{Key, OwnerToken, ReservationStore};
+use idem_core::store::OwnerToken;
+use idem_core::{Key, ReservationStore};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

@@ -1,6 +1,8 @@
 //! [`Step`]: one step of a random sequence, printed as the code that makes it.
 
-use idem_core::{Answer, Completion, ExpiredLeasePolicy, OwnerToken, Reserve};
+use crate::span;
+use idem_core::store::{Completion, OwnerToken, ReserveRequest};
+use idem_core::{Answer, ExpiredLeasePolicy};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
@@ -52,8 +54,12 @@ impl Call {
         match *self {
             Self::Reserve { token, payload, lease, record_ttl, refuse } => {
                 let policy = if refuse { ExpiredLeasePolicy::Refuse } else { ExpiredLeasePolicy::TakeOver };
-                let request = Reserve::new(token_of(token), fingerprint(&format!("{payload}")), HOUR * lease);
-                call::Call::Reserve(request.record_ttl(HOUR * record_ttl).on_expired_lease(policy))
+                let request = ReserveRequest::new(
+                    token_of(token),
+                    fingerprint(&format!("{payload}")),
+                    span(HOUR * lease),
+                );
+                call::Call::Reserve(request.record_ttl(span(HOUR * record_ttl)).on_expired_lease(policy))
             }
             Self::Renew { token, lease } => call::Call::Renew { owner: token_of(token), lease: HOUR * lease },
             Self::Complete { token, answer, retention } => {
@@ -62,7 +68,7 @@ impl Call {
                     1 => bytes(""),
                     other => bytes(vec![other; 3]),
                 };
-                let completion = Completion::new(answer, HOUR * retention);
+                let completion = Completion::new(answer, span(HOUR * retention));
                 call::Call::Complete { owner: token_of(token), completion }
             }
             Self::Release { token } => call::Call::Release { owner: token_of(token) },
@@ -92,11 +98,11 @@ fn call() -> impl Strategy<Value = Call> {
     // Mostly the first payload, since a mismatch ends the story.
     let payload = || prop_oneof![7 => Just(0_u8), 1 => Just(1_u8)];
     prop_oneof![
-        6 => (token(), payload(), span(), span(), any::<bool>()).prop_map(
+        6 => (token(), payload(), some_span(), some_span(), any::<bool>()).prop_map(
             |(token, payload, lease, record_ttl, refuse)| Call::Reserve { token, payload, lease, record_ttl, refuse }
         ),
-        2 => (token(), span()).prop_map(|(token, lease)| Call::Renew { token, lease }),
-        2 => (token(), 0_u8..4, span())
+        2 => (token(), some_span()).prop_map(|(token, lease)| Call::Renew { token, lease }),
+        2 => (token(), 0_u8..4, some_span())
             .prop_map(|(token, answer, retention)| Call::Complete { token, answer, retention }),
         2 => token().prop_map(|token| Call::Release { token }),
         2 => token().prop_map(|token| Call::Abandon { token }),
@@ -104,6 +110,6 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-fn span() -> impl Strategy<Value = u32> {
+fn some_span() -> impl Strategy<Value = u32> {
     prop_oneof![Just(1_u32), Just(2), Just(6), Just(30)]
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use conformance_tests::{Ability, Clock, Harness, Instance, Reference, Rules, Step};
-use idem_core::{FencingToken, Key, Record, ReservationStore};
+use idem_core::store::Record;
+use idem_core::{FencingToken, Key, ReservationStore};
 
 /// A store with one bug.
 #[derive(Clone, Copy)]

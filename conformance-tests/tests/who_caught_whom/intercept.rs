@@ -1,13 +1,13 @@
 //! [`Intercept`]: a wrapper of the reference store that changes some of its methods and passes the others on.
 
+use idem_core::store::Span;
 use std::fmt::Debug;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance_tests::Reference;
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Key, OwnerToken, RecordView, ReleaseOutcome, RenewOutcome,
-    ReservationStore, Reserve, ReserveOutcome, StoreError,
+    AbandonOutcome, CompleteOutcome, Key, ReleaseOutcome, RenewOutcome, ReservationStore, StoreError,
 };
 
 /// Unlike a real wrapper, which must not forget a method, this one is there to change one or two.
@@ -47,11 +47,11 @@ impl<I: Intercept> Intercepted<I> {
 
 #[async_trait]
 impl<I: Intercept> ReservationStore for Intercepted<I> {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.around(key, async { self.0.inner().reserve(key, request).await }).await
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.around(key, async { self.0.inner().renew(key, owner, lease).await }).await
     }
 

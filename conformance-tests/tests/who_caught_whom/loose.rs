@@ -1,15 +1,18 @@
 //! [`Loose`]: a store that reads a record, thinks, and writes, without holding a lock in between.
 
+use idem_core::store::Span;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use idem_core::transition;
+use idem_core::store::transition;
+use idem_core::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Timestamp,
+};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, Key, Operation, OwnerToken, Record, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, StoreError, Timestamp,
-    check_lease,
+    AbandonOutcome, CompleteOutcome, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::yield_now;
@@ -80,13 +83,11 @@ impl Loose {
 
 #[async_trait]
 impl ReservationStore for Loose {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.step(Operation::Reserve, key, |found, now| transition::reserve(found, &request, now)).await
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.step(Operation::Renew, key, |found, now| Ok(transition::renew(found, owner, lease, now))).await
     }
 

@@ -152,7 +152,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn in_flight(text: &str) -> Result<InFlightPolicy, String> {
     match text.split_once('=') {
         None if text == "reject" => Ok(InFlightPolicy::Reject),
-        Some(("wait", at_most)) => Ok(InFlightPolicy::Wait { at_most: duration(at_most)? }),
+        Some(("wait", at_most)) => Ok(InFlightPolicy::Wait { timeout: duration(at_most)? }),
         _ => Err(format!("`{text}` is neither `reject` nor `wait=` and a duration")),
     }
 }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_duplicate_is_rejected_or_waits() {
         assert_eq!(in_flight("reject"), Ok(InFlightPolicy::Reject));
-        assert_eq!(in_flight("wait=5s"), Ok(InFlightPolicy::Wait { at_most: Duration::from_secs(5) }));
+        assert_eq!(in_flight("wait=5s"), Ok(InFlightPolicy::Wait { timeout: Duration::from_secs(5) }));
         assert!(in_flight("wait").is_err() && in_flight("reject=5s").is_err());
     }
 

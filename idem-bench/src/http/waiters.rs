@@ -34,7 +34,7 @@ pub(super) fn figure(rounds: usize, runtime: &Runtime) -> Figure {
 }
 
 async fn last_of_the_waiters() -> f64 {
-    let waiting = InFlightPolicy::Wait { at_most: Duration::from_secs(60) };
+    let waiting = InFlightPolicy::Wait { timeout: Duration::from_secs(60) };
     let engine = Engine::builder(MemoryStore::new()).in_flight(waiting).build();
     let engine = engine.unwrap_or_else(|error| panic!("the defaults are sound: {error}"));
     let layer = IdempotencyLayer::builder(engine).scope(|_| Scope::principal("tenant-7")).build();

@@ -11,7 +11,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use foldhash::quality::RandomState;
-use idem_core::{Fingerprint, Key, OwnerToken};
+use idem_core::store::OwnerToken;
+use idem_core::{Fingerprint, Key};
 
 use crate::load::{Load, Request};
 

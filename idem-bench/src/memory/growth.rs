@@ -9,7 +9,8 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use idem_core::{CompleteOutcome, ReservationStore, ReserveOutcome};
+use idem_core::store::ReserveOutcome;
+use idem_core::{CompleteOutcome, ReservationStore};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 

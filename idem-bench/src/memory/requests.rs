@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use idem_core::{Answer, Key, OwnerToken, ReservationStore, ReserveOutcome};
+use idem_core::store::{OwnerToken, ReserveOutcome};
+use idem_core::{Answer, Key, ReservationStore};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
@@ -95,7 +96,7 @@ pub(super) fn replay(scale: &Scale, runtime: &Runtime) -> Figure {
                 let started = Instant::now();
                 for ((key, answer), owner) in hot.iter().cycle().zip(&owners) {
                     let outcome = store.reserve(key, reserve(*owner, fingerprint)).await;
-                    let Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) = outcome
+                    let Ok(ReserveOutcome::Completed { answer: Answer::Value(replayed), .. }) = outcome
                     else {
                         panic!("not a replay: {outcome:?}");
                     };

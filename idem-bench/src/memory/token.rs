@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use idem_core::OwnerToken;
+use idem_core::store::OwnerToken;
 
 use super::Scale;
 use crate::report::{Figure, Target};

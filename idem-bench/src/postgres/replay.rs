@@ -4,7 +4,8 @@
 use std::error::Error;
 use std::time::Instant;
 
-use idem_core::{Answer, OwnerToken, ReservationStore, ReserveOutcome};
+use idem_core::store::{OwnerToken, ReserveOutcome};
+use idem_core::{Answer, ReservationStore};
 use idem_postgres::PostgresStore;
 use tokio::runtime::Runtime;
 
@@ -52,7 +53,7 @@ fn replays(scale: &Scale, runtime: &Runtime, load: &Load, floor: &Floor, store: 
                 let started = Instant::now();
                 for (key, answer) in asked() {
                     let outcome = store.reserve(key, reserve(OwnerToken::random(), fingerprint())).await;
-                    let Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) = outcome
+                    let Ok(ReserveOutcome::Completed { answer: Answer::Value(replayed), .. }) = outcome
                     else {
                         panic!("not a replay: {outcome:?}");
                     };

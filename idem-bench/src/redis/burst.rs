@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use idem_core::{OwnerToken, ReservationStore, ReserveOutcome};
+use idem_core::ReservationStore;
+use idem_core::store::{OwnerToken, ReserveOutcome};
 use tokio::runtime::Runtime;
 
 use super::Scale;

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use idem_core::{Answer, Key, OwnerToken, ReservationStore, ReserveOutcome};
+use idem_core::store::{OwnerToken, ReserveOutcome};
+use idem_core::{Answer, Key, ReservationStore};
 use tokio::runtime::Runtime;
 
 use super::Scale;
@@ -102,7 +103,7 @@ pub(super) fn replays(
 async fn replayed(store: &impl ReservationStore, key: &Key) -> Bytes {
     let outcome = store.reserve(key, reserve(OwnerToken::random(), fingerprint())).await;
     match outcome {
-        Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) => replayed.body,
+        Ok(ReserveOutcome::Completed { answer: Answer::Value(replayed), .. }) => replayed.body,
         _ => panic!("not a replay: {outcome:?}"),
     }
 }

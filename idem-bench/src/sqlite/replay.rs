@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use idem_core::{Answer, OwnerToken, ReservationStore, ReserveOutcome};
+use idem_core::store::{OwnerToken, ReserveOutcome};
+use idem_core::{Answer, ReservationStore};
 use tokio::runtime::Runtime;
 
 use super::floor::Floor;
@@ -71,7 +72,7 @@ pub(super) fn beside_a_busy_writer(
                 for (key, answer) in asked() {
                     let request = black_box(reserve(OwnerToken::random(), fingerprint));
                     let outcome = store.reserve(key, request).await;
-                    let Ok(ReserveOutcome::Completed { answer: Answer::Response(replayed), .. }) = outcome
+                    let Ok(ReserveOutcome::Completed { answer: Answer::Value(replayed), .. }) = outcome
                     else {
                         panic!("not a replay: {outcome:?}");
                     };

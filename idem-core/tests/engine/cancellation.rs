@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use idem_core::store::StateView;
 use idem_core::{
-    Attempt, Codec, ExecuteError, Operation, Outcome, ReservationStore, Response, StateView, StoreErrorKind,
+    Attempt, Codec, ExecuteError, Operation, Outcome, ReservationStore, StoreErrorKind, StoredValue,
 };
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -190,7 +191,7 @@ async fn a_clone_of_the_attempt_learns_that_its_run_was_dropped_before_another_r
 
 #[tokio::test(start_paused = true)]
 async fn a_settlement_that_is_dropped_before_its_first_poll_still_lands() {
-    let seven = Response { format: Codec::Json.format(0), body: "7".into() };
+    let seven = StoredValue { format: Codec::Json.format(0), body: "7".into() };
 
     let store = TestStore::new();
     drop(granted(&engine(&store), &key()).await.complete(seven));

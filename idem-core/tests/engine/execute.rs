@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::support::{LEASE, TestStore, engine, engine_with, fingerprint, key};
 use bytes::Bytes;
+use idem_core::store::StateView;
 use idem_core::{
     Admission, CodecError, Engine, ExecuteError, ExpiredLeasePolicy, Fingerprint, HandlerErrorPolicy,
-    Operation, Outcome, Reservation, ReservationStore, Resolution, Response, StateView,
+    Operation, Outcome, Reservation, ReservationStore, Resolution, StoredValue,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::{Instant, advance};
@@ -38,7 +39,7 @@ fn every_future_may_go_to_another_thread_and_every_result_may_be_shared() {
     sent(engine.resolve(&key, Resolution::Release));
     sent(engine.shutdown(Duration::from_secs(1)));
     // It is for the compiler to check; there is no reservation to call them with.
-    let _ = |reservation: Reservation| sent(reservation.complete(Response::bytes("done")));
+    let _ = |reservation: Reservation| sent(reservation.complete(StoredValue::bytes("done")));
     let _ = |reservation: Reservation| sent(reservation.release());
     let _ = |reservation: Reservation| sent(reservation.abandon());
     let _ = |reservation: &Reservation| sent(reservation.renew());
@@ -91,7 +92,7 @@ async fn a_duplicate_of_a_running_call_is_told_so_and_when_to_come_back() {
 async fn another_payload_under_the_same_key_is_a_mismatch_and_does_not_run() {
     let engine = engine(&TestStore::new());
     let _ = pay(&engine).await.unwrap();
-    let other = Fingerprint::of(["another payload"]);
+    let other = Fingerprint::from_parts(["another payload"]);
     let outcome =
         engine.execute(&key(), &other, async |_| -> Result<u8, String> { panic!("must not run") }).await;
     assert!(matches!(outcome.unwrap(), Outcome::FingerprintMismatch));

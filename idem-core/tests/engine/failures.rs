@@ -1,10 +1,12 @@
 //! What happens when the store fails.
 
+use crate::support::span;
 use std::time::Duration;
 
+use idem_core::store::{Completion, OwnerToken, ReserveRequest};
 use idem_core::{
-    Attempt, Completion, Effect, Engine, ExecuteError, FencingToken, Fingerprint, Operation, Outcome,
-    OwnerToken, ReservationStore, Reserve, Response, StoreErrorKind, StoreFailurePolicy,
+    Attempt, Effect, Engine, ExecuteError, FencingToken, Fingerprint, Operation, Outcome, ReservationStore,
+    StoreErrorKind, StoreFailurePolicy, StoredValue,
 };
 use tokio::time::{Instant, sleep};
 
@@ -78,7 +80,7 @@ async fn fail_open_runs_without_protection_and_says_so_to_all() {
         let store = TestStore::new();
         store.fail_all(Operation::Reserve, Fault::Refused(kind));
         let handler = async |attempt: Attempt| {
-            assert!(attempt.unprotected());
+            assert!(attempt.is_unprotected());
             assert_eq!(attempt.fence, FencingToken::MIN);
             Ok::<_, String>(attempt.number)
         };
@@ -171,8 +173,8 @@ async fn a_zombie_is_given_the_accepted_answer_and_its_own_value_goes_nowhere() 
     let other = store.clone();
     let handler = async |_| {
         let thief = other.steal(&key());
-        let response = Response { format: idem_core::Codec::Json.format(0), body: "99".into() };
-        let _ = other.complete(&key(), thief, Completion::new(response, LEASE)).await.unwrap();
+        let response = StoredValue { format: idem_core::Codec::Json.format(0), body: "99".into() };
+        let _ = other.complete(&key(), thief, Completion::new(response, span(LEASE))).await.unwrap();
         Ok::<u32, String>(1)
     };
     let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();
@@ -185,7 +187,7 @@ async fn a_zombie_whose_successor_kept_no_answer_is_told_that() {
     let other = store.clone();
     let handler = async |_| {
         let thief = other.steal(&key());
-        let completion = Completion::new(idem_core::Answer::NotKept, LEASE);
+        let completion = Completion::new(idem_core::Answer::NotKept, span(LEASE));
         let _ = other.complete(&key(), thief, completion).await.unwrap();
         Ok::<u32, String>(1)
     };
@@ -213,10 +215,10 @@ async fn a_zombie_whose_key_went_to_another_payload_has_lost_its_lease_and_sees_
         let thief = other.steal(&key());
         let _ = other.release(&key(), thief).await.unwrap();
         let next = OwnerToken::random();
-        let request = Reserve::new(next, Fingerprint::of(["another payload"]), LEASE);
+        let request = ReserveRequest::new(next, Fingerprint::from_parts(["another payload"]), span(LEASE));
         let _ = other.reserve(&key(), request).await.unwrap();
-        let response = Response { format: idem_core::Codec::Json.format(0), body: "99".into() };
-        let _ = other.complete(&key(), next, Completion::new(response, LEASE)).await.unwrap();
+        let response = StoredValue { format: idem_core::Codec::Json.format(0), body: "99".into() };
+        let _ = other.complete(&key(), next, Completion::new(response, span(LEASE))).await.unwrap();
         Ok::<u32, String>(1)
     };
     let outcome = engine(&store).execute(&key(), &fingerprint(), handler).await.unwrap();

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use idem_core::{
-    Attempt, Key, Operation, Outcome, RenewOutcome, ReservationStore, StateView, StoreErrorKind,
-};
+use idem_core::store::StateView;
+use idem_core::{Attempt, Key, Operation, Outcome, RenewOutcome, ReservationStore, StoreErrorKind};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::support::{Fault, LEASE, TestStore, engine, engine_with, fingerprint, granted, key};
@@ -19,7 +18,7 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn a_run_of_ten_leases_keeps_its_key_by_one_renewal_every_third_of_a_lease() {
     let store = TestStore::new();
-    let engine = engine_with(&store, |settings| settings.heartbeat_at_most(LEASE * 100));
+    let engine = engine_with(&store, |settings| settings.max_renewal(LEASE * 100));
     let duplicate = engine.clone();
     let outcome = engine
         .execute(&key(), &fingerprint(), async |attempt: Attempt| {
@@ -47,10 +46,9 @@ async fn nothing_is_renewed_after_the_run_is_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_handler_holds_its_key_for_heartbeat_at_most_and_no_longer() {
+async fn a_hung_handler_holds_its_key_for_max_renewal_and_no_longer() {
     let store = TestStore::new();
-    let engine =
-        engine_with(&store, |settings| settings.heartbeat_at_most(LEASE * 3 + Duration::from_secs(7)));
+    let engine = engine_with(&store, |settings| settings.max_renewal(LEASE * 3 + Duration::from_secs(7)));
     let start = Instant::now();
     let hung = engine.clone();
     let task = tokio::spawn(async move {
@@ -186,7 +184,7 @@ async fn many_live_reservations_are_renewed_each_in_its_time_by_one_driver() {
 #[tokio::test(start_paused = true)]
 async fn a_reservation_can_be_renewed_by_hand_and_says_whether_it_is_still_owned() {
     let store = TestStore::new();
-    let engine = engine_with(&store, |settings| settings.heartbeat_at_most(Duration::from_secs(1)));
+    let engine = engine_with(&store, |settings| settings.max_renewal(Duration::from_secs(1)));
     let reservation = granted(&engine, &key()).await;
     advance(LEASE / 2).await;
     assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Renewed { lease_left: LEASE });

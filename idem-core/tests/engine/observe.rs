@@ -59,7 +59,7 @@ fn secret_key() -> Key {
 
 /// Makes everything happen that has an event.
 async fn everything() {
-    let (key, fingerprint) = (secret_key(), Fingerprint::of(["payload"]));
+    let (key, fingerprint) = (secret_key(), Fingerprint::from_parts(["payload"]));
     let answer = async |_| Ok::<_, String>(SECRET_ANSWER.to_owned());
 
     let store = TestStore::new();
@@ -192,7 +192,7 @@ mod counters {
                     let ok = engine.execute(&key(), &fingerprint(), async |_| Ok::<_, String>(1_u8)).await;
                     assert!(matches!(ok.unwrap(), Outcome::Executed(1) | Outcome::Replayed(1)));
                 }
-                let other = Fingerprint::of(["another payload"]);
+                let other = Fingerprint::from_parts(["another payload"]);
                 let _ = engine.execute(&key(), &other, async |_| Ok::<_, String>(1_u8)).await.unwrap();
             });
         });

@@ -1,11 +1,13 @@
 //! The guard itself, for callers who need the steps.
 
+use crate::support::span;
 use std::time::Duration;
 
+use idem_core::store::{Completion, Span};
 use idem_core::{
-    AbandonOutcome, Admission, Answer, Attempt, CompleteOutcome, Completion, Engine, EngineBuilder,
-    Fingerprint, Finished, InFlightPolicy, InvalidPolicy, MAX_DURATION, Operation, Outcome, ReleaseOutcome,
-    RenewOutcome, ReservationStore, Response, StoreErrorKind,
+    AbandonOutcome, Admission, Answer, Attempt, CompleteOutcome, Engine, EngineBuilder, Fingerprint,
+    FinishOutcome, InFlightPolicy, InvalidPolicy, Operation, Outcome, ReleaseOutcome, RenewOutcome,
+    ReservationStore, StoreErrorKind, StoredValue, backend,
 };
 use tokio::time::{sleep, timeout};
 
@@ -14,10 +16,10 @@ use crate::support::{Fault, TestStore, attempt_number, engine, fingerprint, gran
 #[tokio::test(start_paused = true)]
 async fn completed_it_is_replayed() {
     let engine = engine(&TestStore::new());
-    let outcome = granted(&engine, &key()).await.complete(Response::bytes("done")).await.unwrap();
+    let outcome = granted(&engine, &key()).await.complete(StoredValue::bytes("done")).await.unwrap();
     assert_eq!(outcome, CompleteOutcome::Completed);
     let again = engine.reserve(&key(), &fingerprint()).await.unwrap();
-    assert!(matches!(again, Admission::Replayed(response) if response == Response::bytes("done")));
+    assert!(matches!(again, Admission::Replayed(response) if response == StoredValue::bytes("done")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -25,7 +27,7 @@ async fn it_is_protected_until_it_is_lost_and_says_so() {
     let store = TestStore::new();
     let reservation = granted(&engine(&store), &key()).await;
     let attempt = reservation.attempt();
-    assert!(!attempt.unprotected() && !attempt.is_lost());
+    assert!(!attempt.is_unprotected() && !attempt.is_lost());
     let (fence, shown) = (attempt.fence, format!("{attempt:?}"));
     let expected = format!("Attempt {{ number: 1, fence: {fence:?}, lost: false, unprotected: false, .. }}");
     assert_eq!(shown, expected);
@@ -39,7 +41,7 @@ async fn it_is_protected_until_it_is_lost_and_says_so() {
 async fn finished_it_says_whose_answer_is_the_requests() {
     let store = TestStore::new();
     let engine = engine(&store);
-    let answer = |body| Answer::from(Response::bytes(body));
+    let answer = |body| Answer::from(StoredValue::bytes(body));
     for end in 0..4 {
         let key = idem_core::Key::new("finish", end.to_string()).unwrap();
         let reservation = granted(&engine, &key).await;
@@ -48,20 +50,20 @@ async fn finished_it_says_whose_answer_is_the_requests() {
             1 | 2 => {
                 let thief = store.steal(&key);
                 if end == 1 {
-                    let completion = Completion::new(answer("theirs"), Duration::from_secs(60));
+                    let completion = Completion::new(answer("theirs"), span(Duration::from_secs(60)));
                     let accepted = store.complete(&key, thief, completion).await.unwrap();
                     assert_eq!(accepted, CompleteOutcome::Completed);
                 }
             }
             _ => store.fail_all(Operation::Complete, Fault::Refused(StoreErrorKind::Unavailable)),
         }
-        let finished = reservation.finish(answer("mine"), &fingerprint()).await;
+        let finished = reservation.finish(answer("mine")).await;
         let is_right = match end {
-            0 => matches!(finished, Finished::Accepted),
-            1 => matches!(&finished, Finished::Superseded(found) if *found == answer("theirs")),
-            2 => matches!(finished, Finished::LeaseLost),
+            0 => matches!(finished, FinishOutcome::Accepted),
+            1 => matches!(&finished, FinishOutcome::Superseded(found) if *found == answer("theirs")),
+            2 => matches!(finished, FinishOutcome::LeaseLost),
             _ => {
-                matches!(&finished, Finished::Unrecorded(error) if error.kind == StoreErrorKind::Unavailable)
+                matches!(&finished, FinishOutcome::Unrecorded(error) if error.kind == StoreErrorKind::Unavailable)
             }
         };
         assert!(is_right, "{end}: {finished:?}");
@@ -79,12 +81,13 @@ async fn committed_elsewhere_it_is_left_alone_and_its_waiters_are_answered_witho
     });
     tokio::task::yield_now().await;
     // A backend's own transaction, that the engine knows nothing of.
-    let answer = Answer::from(Response::bytes("committed"));
-    let completion = Completion::new(answer.clone(), reservation.retention());
-    let completed = store.complete(reservation.key(), reservation.owner(), completion).await.unwrap();
+    let answer = Answer::from(StoredValue::bytes("committed"));
+    let completion = Completion::new(answer.clone(), backend::retention(&reservation));
+    let completed =
+        store.complete(reservation.key(), backend::owner(&reservation), completion).await.unwrap();
     assert_eq!(completed, CompleteOutcome::Completed);
     let calls = store.all_calls();
-    reservation.committed(&answer);
+    backend::mark_committed(reservation, &answer);
     assert!(matches!(waiter.await.unwrap(), Admission::Replayed(response) if response.body == "committed"));
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(store.all_calls(), calls);
@@ -112,7 +115,10 @@ async fn a_zombie_is_told_that_it_lost_whatever_it_does() {
         let reservation = granted(&engine, &key()).await;
         let thief = store.steal(&key());
         match end {
-            0 => assert_eq!(reservation.complete(Response::bytes("x")).await.unwrap(), CompleteOutcome::Lost),
+            0 => assert_eq!(
+                reservation.complete(StoredValue::bytes("x")).await.unwrap(),
+                CompleteOutcome::Lost
+            ),
             1 => assert_eq!(reservation.release().await.unwrap(), ReleaseOutcome::Lost),
             _ => assert_eq!(reservation.abandon().await.unwrap(), AbandonOutcome::Lost),
         }
@@ -126,7 +132,7 @@ async fn who_is_refused_is_told_why() {
     let held = granted(&engine, &key()).await;
     let refused = engine.reserve(&key(), &fingerprint()).await.unwrap();
     assert!(matches!(refused, Admission::InFlight { .. }));
-    let refused = engine.reserve(&key(), &Fingerprint::of(["another payload"])).await.unwrap();
+    let refused = engine.reserve(&key(), &Fingerprint::from_parts(["another payload"])).await.unwrap();
     assert!(matches!(refused, Admission::FingerprintMismatch));
     drop(held);
 }
@@ -158,20 +164,20 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("lease", EngineBuilder::lease),
         ("retention", EngineBuilder::retention),
         ("record_ttl", EngineBuilder::record_ttl),
-        ("heartbeat_at_most", EngineBuilder::heartbeat_at_most),
+        ("max_renewal", EngineBuilder::max_renewal),
         ("reserve_timeout", EngineBuilder::reserve_timeout),
         ("complete_timeout", EngineBuilder::complete_timeout),
-        ("in_flight wait", |builder, at_most| builder.in_flight(InFlightPolicy::Wait { at_most })),
+        ("in_flight wait", |builder, at_most| builder.in_flight(InFlightPolicy::Wait { timeout: at_most })),
     ];
     for (name, set) in settings {
-        for wrong in [Duration::ZERO, MAX_DURATION + Duration::from_secs(1)] {
+        for wrong in [Duration::ZERO, Span::MAX.as_duration() + Duration::from_secs(1)] {
             let refused: Result<Engine, InvalidPolicy> =
                 set(Engine::builder(TestStore::new()), wrong).build();
             let error = refused.unwrap_err();
             assert_eq!(error.setting, name);
             assert!(error.to_string().contains("more than zero and at most ten years"), "{error}");
         }
-        assert!(set(Engine::builder(TestStore::new()), MAX_DURATION).build().is_ok());
+        assert!(set(Engine::builder(TestStore::new()), Span::MAX.as_duration()).build().is_ok());
     }
 }
 
@@ -180,20 +186,20 @@ async fn the_longest_settings_work() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::ReplyLost);
     let engine = Engine::builder(store)
-        .lease(MAX_DURATION)
-        .retention(MAX_DURATION)
-        .record_ttl(MAX_DURATION)
-        .heartbeat_at_most(MAX_DURATION)
-        .reserve_timeout(MAX_DURATION)
-        .complete_timeout(MAX_DURATION)
-        .in_flight(InFlightPolicy::Wait { at_most: MAX_DURATION })
+        .lease(Span::MAX.as_duration())
+        .retention(Span::MAX.as_duration())
+        .record_ttl(Span::MAX.as_duration())
+        .max_renewal(Span::MAX.as_duration())
+        .reserve_timeout(Span::MAX.as_duration())
+        .complete_timeout(Span::MAX.as_duration())
+        .in_flight(InFlightPolicy::Wait { timeout: Span::MAX.as_duration() })
         .build()
         .unwrap();
     let running = engine.clone();
     let run = tokio::spawn(async move {
         let handler = async |attempt: Attempt| {
             assert!(timeout(Duration::from_secs(5), attempt.lost()).await.is_err());
-            sleep(MAX_DURATION / 2).await;
+            sleep(Span::MAX.as_duration() / 2).await;
             Ok::<_, String>(attempt.number)
         };
         running.execute(&key(), &fingerprint(), handler).await.unwrap()

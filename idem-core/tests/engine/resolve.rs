@@ -1,10 +1,12 @@
 //! What an operator can do about a run of unknown outcome.
 
+use crate::support::span;
 use std::time::Duration;
 
+use idem_core::store::Completion;
 use idem_core::{
-    Admission, CompleteOutcome, Completion, Effect, Engine, ExpiredLeasePolicy, Operation, Outcome,
-    ReservationStore, Resolution, ResolveOutcome, Response, StoreErrorKind,
+    Admission, CompleteOutcome, Effect, Engine, ExpiredLeasePolicy, Operation, Outcome, ReservationStore,
+    Resolution, ResolveOutcome, StoreErrorKind, StoredValue,
 };
 use tokio::time::{advance, sleep, timeout};
 
@@ -17,7 +19,7 @@ fn refusing(store: &TestStore) -> Engine {
 }
 
 fn done() -> Resolution {
-    Resolution::Complete(Response::bytes("it was done"))
+    Resolution::Complete(StoredValue::bytes("it was done"))
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,8 +33,13 @@ async fn an_expired_key_can_be_completed_and_its_zombie_is_refused() {
 
     assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::Resolved);
     let replayed = engine.reserve(&key(), &fingerprint()).await.unwrap();
-    assert!(matches!(replayed, Admission::Replayed(response) if response == Response::bytes("it was done")));
-    let late = store.complete(&key(), zombie, Completion::new(Response::bytes("late"), LEASE)).await.unwrap();
+    assert!(
+        matches!(replayed, Admission::Replayed(response) if response == StoredValue::bytes("it was done"))
+    );
+    let late = store
+        .complete(&key(), zombie, Completion::new(StoredValue::bytes("late"), span(LEASE)))
+        .await
+        .unwrap();
     assert_eq!(late, CompleteOutcome::Lost);
 }
 
@@ -55,7 +62,8 @@ async fn a_live_owner_is_left_alone_and_only_looked_at() {
     assert_eq!(outcome, ResolveOutcome::StillRunning { lease_left: Duration::from_secs(40) });
     // One reservation is the owner's; the operator made none.
     assert_eq!((store.calls(Operation::Get), store.calls(Operation::Reserve)), (1, 1));
-    let own = store.complete(&key(), owner, Completion::new(Response::bytes("own"), LEASE)).await.unwrap();
+    let own =
+        store.complete(&key(), owner, Completion::new(StoredValue::bytes("own"), span(LEASE))).await.unwrap();
     assert_eq!(own, CompleteOutcome::Completed);
 }
 
@@ -88,10 +96,10 @@ async fn a_completed_key_keeps_its_answer_and_an_unknown_one_is_not_found() {
     let store = TestStore::new();
     let engine = refusing(&store);
     assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::NotFound);
-    let _ = granted(&engine, &key()).await.complete(Response::bytes("first")).await.unwrap();
+    let _ = granted(&engine, &key()).await.complete(StoredValue::bytes("first")).await.unwrap();
     assert_eq!(engine.resolve(&key(), done()).await.unwrap(), ResolveOutcome::AlreadyCompleted);
     let replayed = engine.reserve(&key(), &fingerprint()).await.unwrap();
-    assert!(matches!(replayed, Admission::Replayed(response) if response == Response::bytes("first")));
+    assert!(matches!(replayed, Admission::Replayed(response) if response == StoredValue::bytes("first")));
 }
 
 #[tokio::test(start_paused = true)]

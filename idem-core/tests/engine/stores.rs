@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Span, State, Timestamp,
+};
 use idem_core::{
-    AbandonOutcome, CompleteOutcome, Completion, FencingToken, Key, OwnerToken, Record, RecordView,
-    ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Span, State, StoreError,
-    Timestamp,
+    AbandonOutcome, CompleteOutcome, FencingToken, Key, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoreError,
 };
 
 use crate::support::fingerprint;
@@ -27,7 +29,7 @@ impl LockedStore {
 
 #[async_trait]
 impl ReservationStore for LockedStore {
-    async fn reserve(&self, _: &Key, _: Reserve) -> Result<ReserveOutcome, StoreError> {
+    async fn reserve(&self, _: &Key, _: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         let asked = self.reservations.fetch_add(1, Ordering::SeqCst);
         assert!(asked < 10_000, "asked in a hot loop");
         tokio::task::yield_now().await;
@@ -42,8 +44,8 @@ impl ReservationStore for LockedStore {
             fingerprint: fingerprint(),
             state: State::InFlight {
                 lease_until: Timestamp::from_micros(10),
-                lease: Span::from_micros(1),
-                record_ttl: Span::from_micros(1000),
+                lease: Span::MIN,
+                record_ttl: Span::MAX,
                 abandoned: false,
             },
             expires_at: Timestamp::from_micros(1000),
@@ -51,7 +53,7 @@ impl ReservationStore for LockedStore {
         Ok(record.view(Timestamp::from_micros(11)))
     }
 
-    async fn renew(&self, _: &Key, _: OwnerToken, _: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(&self, _: &Key, _: OwnerToken, _: Span) -> Result<RenewOutcome, StoreError> {
         Ok(RenewOutcome::Lost)
     }
 

@@ -1,5 +1,6 @@
 //! A store for the engine's tests: the state machine over a map, on tokio's clock, that fails when it is told to.
 
+use idem_core::store::Span;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -8,11 +9,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_core::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Timestamp, transition,
+};
 use idem_core::{
-    AbandonOutcome, Admission, Attempt, CompleteOutcome, Completion, Effect, Engine, EngineBuilder,
-    Fingerprint, InFlightPolicy, Key, Operation, Outcome, OwnerToken, Record, RecordView, ReleaseOutcome,
-    RenewOutcome, Reservation, ReservationStore, Reserve, ReserveOutcome, StoreError, StoreErrorKind,
-    Timestamp, check_lease, transition,
+    AbandonOutcome, Admission, Attempt, CompleteOutcome, Effect, Engine, EngineBuilder, Fingerprint,
+    InFlightPolicy, Key, Operation, Outcome, ReleaseOutcome, RenewOutcome, Reservation, ReservationStore,
+    StoreError, StoreErrorKind,
 };
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
@@ -138,7 +141,8 @@ impl TestStore {
     /// Another process owns the key, and is never heard of again.
     pub(crate) async fn reserved_elsewhere(&self, key: &Key) -> OwnerToken {
         let owner = OwnerToken::random();
-        let outcome = self.reserve(key, Reserve::new(owner, fingerprint(), LEASE)).await.unwrap();
+        let outcome =
+            self.reserve(key, ReserveRequest::new(owner, fingerprint(), span(LEASE))).await.unwrap();
         assert!(matches!(outcome, ReserveOutcome::Reserved { .. }));
         owner
     }
@@ -228,13 +232,11 @@ impl Drop for UnderWay<'_> {
 
 #[async_trait]
 impl ReservationStore for TestStore {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
-        request.check()?;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         self.run(Operation::Reserve, key, |found, now| transition::reserve(found, &request, now)).await
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
-        check_lease(lease)?;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         self.run(Operation::Renew, key, |found, now| Ok(transition::renew(found, owner, lease, now))).await
     }
 
@@ -244,7 +246,6 @@ impl ReservationStore for TestStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        completion.check()?;
         let complete = |found: Option<&Record>, now| Ok(transition::complete(found, owner, completion, now));
         self.run(Operation::Complete, key, complete).await
     }
@@ -274,7 +275,7 @@ pub(crate) fn key() -> Key {
 }
 
 pub(crate) fn fingerprint() -> Fingerprint {
-    Fingerprint::of(["payload"])
+    Fingerprint::from_parts(["payload"])
 }
 
 /// An engine with a lease of a minute over the store.
@@ -290,8 +291,12 @@ pub(crate) fn engine_with(
 }
 
 /// An engine whose callers wait for each other for at most so long.
+pub(crate) fn span(duration: Duration) -> Span {
+    Span::new(duration).unwrap()
+}
+
 pub(crate) fn waiting_engine(store: &TestStore, at_most: Duration) -> Engine {
-    engine_with(store, |settings| settings.in_flight(InFlightPolicy::Wait { at_most }))
+    engine_with(store, |settings| settings.in_flight(InFlightPolicy::Wait { timeout: at_most }))
 }
 
 /// Runs a handler that answers which attempt it is.

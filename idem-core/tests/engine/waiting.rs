@@ -4,13 +4,15 @@ mod cost;
 mod store_failures;
 mod this_process;
 
+use crate::support::span;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use idem_core::store::Completion;
 use idem_core::{
-    Answer, Completion, Engine, ExecuteError, Fingerprint, Operation, Outcome, ReservationStore, Response,
-    StoreErrorKind,
+    Answer, Engine, ExecuteError, Fingerprint, Operation, Outcome, ReservationStore, StoreErrorKind,
+    StoredValue,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -79,8 +81,8 @@ async fn the_owner_in_another_process_is_watched_by_one_poll() {
     let runs = Arc::default();
     let calls = call(&waiting_engine(&store, AT_MOST), 1000, &runs);
     sleep(Duration::from_secs(5)).await;
-    let answer = Answer::Response(Response { format: idem_core::Codec::Json.format(0), body: "42".into() });
-    let _ = store.complete(&key(), owner, Completion::new(answer, LEASE)).await.unwrap();
+    let answer = Answer::Value(StoredValue { format: idem_core::Codec::Json.format(0), body: "42".into() });
+    let _ = store.complete(&key(), owner, Completion::new(answer, span(LEASE))).await.unwrap();
     let outcomes = outcomes(calls).await;
     assert_eq!(count(&outcomes, |outcome| matches!(outcome, Outcome::Replayed(42))), 1000);
     assert_eq!((runs.load(Ordering::SeqCst), store.calls(Operation::Reserve)), (0, 2));
@@ -155,7 +157,7 @@ async fn waiters_with_another_payload_are_told_of_the_mismatch_and_see_no_bytes(
     let runs = Arc::default();
     let calls = call(&engine, 10, &runs);
     tokio::task::yield_now().await;
-    let other = Fingerprint::of(["another payload"]);
+    let other = Fingerprint::from_parts(["another payload"]);
     let handler = async |_| -> Result<usize, String> { panic!("must not run") };
     let outcome = engine.execute(&key(), &other, handler).await.unwrap();
     assert!(matches!(outcome, Outcome::FingerprintMismatch));
@@ -170,10 +172,17 @@ async fn a_record_that_changes_hands_to_another_payload_while_it_is_watched_show
     let calls = call(&waiting_engine(&store, AT_MOST), 3, &runs);
     sleep(Duration::from_secs(1)).await;
     let _ = store.release(&key(), owner).await.unwrap();
-    let other = idem_core::OwnerToken::random();
-    let request = idem_core::Reserve::new(other, Fingerprint::of(["another payload"]), LEASE);
+    let other = idem_core::store::OwnerToken::random();
+    let request = idem_core::store::ReserveRequest::new(
+        other,
+        Fingerprint::from_parts(["another payload"]),
+        span(LEASE),
+    );
     let _ = store.reserve(&key(), request).await.unwrap();
-    let _ = store.complete(&key(), other, Completion::new(Response::bytes("secret"), LEASE)).await.unwrap();
+    let _ = store
+        .complete(&key(), other, Completion::new(StoredValue::bytes("secret"), span(LEASE)))
+        .await
+        .unwrap();
     for outcome in outcomes(calls).await {
         assert!(matches!(outcome, Outcome::FingerprintMismatch), "{outcome:?}");
     }

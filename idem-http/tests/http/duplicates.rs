@@ -69,7 +69,7 @@ async fn a_duplicate_after_completion_is_given_the_same_answer(branch: Branch) {
 async fn a_waiting_duplicate_is_given_the_answer_of_the_first(branch: Branch) {
     let gate = Gate::closed();
     let held = gate.clone();
-    let waiting = InFlightPolicy::Wait { at_most: Duration::from_secs(600) };
+    let waiting = InFlightPolicy::Wait { timeout: Duration::from_secs(600) };
     let server =
         Server::start(layer_of(&Engine::builder(store()).in_flight(waiting)).build(), move |run, _| {
             let gate = held.clone();
@@ -94,7 +94,7 @@ async fn a_waiting_duplicate_is_given_the_answer_of_the_first(branch: Branch) {
 async fn a_waiting_duplicate_is_told_409_when_its_patience_ends(branch: Branch) {
     let gate = Gate::closed();
     let held = gate.clone();
-    let waiting = InFlightPolicy::Wait { at_most: Duration::from_millis(1) };
+    let waiting = InFlightPolicy::Wait { timeout: Duration::from_millis(1) };
     let server =
         Server::start(layer_of(&Engine::builder(store()).in_flight(waiting)).build(), move |_, _| {
             let gate = held.clone();

@@ -175,7 +175,7 @@ async fn a_store_that_is_down_may_be_run_past_where_the_engine_says_so(branch: B
         .store_failure(StoreFailurePolicy::FailOpen)
         .reserve_timeout(Duration::from_millis(20));
     let server = Server::start(layer_of(&settings).build(), |run, request: Request| async move {
-        let unprotected = request.extensions().get::<Attempt>().unwrap().unprotected();
+        let unprotected = request.extensions().get::<Attempt>().unwrap().is_unprotected();
         text(201, format!("run {run}, unprotected: {unprotected}"))
     })
     .await;
@@ -206,11 +206,11 @@ async fn an_answer_of_another_program_is_an_error_and_never_a_reason_to_run(bran
         async fn reserve(
             &self,
             key: &idem_core::Key,
-            request: idem_core::Reserve,
-        ) -> Result<idem_core::ReserveOutcome, idem_core::StoreError> {
+            request: idem_core::store::ReserveRequest,
+        ) -> Result<idem_core::store::ReserveOutcome, idem_core::StoreError> {
             let mut outcome = self.0.reserve(key, request).await?;
-            if let idem_core::ReserveOutcome::Completed {
-                answer: idem_core::Answer::Response(response),
+            if let idem_core::store::ReserveOutcome::Completed {
+                answer: idem_core::Answer::Value(response),
                 ..
             } = &mut outcome
             {
@@ -221,37 +221,37 @@ async fn an_answer_of_another_program_is_an_error_and_never_a_reason_to_run(bran
         async fn renew(
             &self,
             key: &idem_core::Key,
-            owner: idem_core::OwnerToken,
-            lease: Duration,
+            owner: idem_core::store::OwnerToken,
+            lease: idem_core::store::Span,
         ) -> Result<idem_core::RenewOutcome, idem_core::StoreError> {
             self.0.renew(key, owner, lease).await
         }
         async fn complete(
             &self,
             key: &idem_core::Key,
-            owner: idem_core::OwnerToken,
-            completion: idem_core::Completion,
+            owner: idem_core::store::OwnerToken,
+            completion: idem_core::store::Completion,
         ) -> Result<idem_core::CompleteOutcome, idem_core::StoreError> {
             self.0.complete(key, owner, completion).await
         }
         async fn release(
             &self,
             key: &idem_core::Key,
-            owner: idem_core::OwnerToken,
+            owner: idem_core::store::OwnerToken,
         ) -> Result<idem_core::ReleaseOutcome, idem_core::StoreError> {
             self.0.release(key, owner).await
         }
         async fn abandon(
             &self,
             key: &idem_core::Key,
-            owner: idem_core::OwnerToken,
+            owner: idem_core::store::OwnerToken,
         ) -> Result<idem_core::AbandonOutcome, idem_core::StoreError> {
             self.0.abandon(key, owner).await
         }
         async fn get(
             &self,
             key: &idem_core::Key,
-        ) -> Result<Option<idem_core::RecordView>, idem_core::StoreError> {
+        ) -> Result<Option<idem_core::store::RecordView>, idem_core::StoreError> {
             self.0.get(key).await
         }
         async fn sweep(&self, limit: usize) -> Result<usize, idem_core::StoreError> {

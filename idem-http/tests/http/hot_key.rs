@@ -63,7 +63,7 @@ async fn of_ten_thousand_requests_of_one_key_one_runs_and_the_others_are_refused
 
 async fn ten_thousand_waiting_requests_of_one_key_are_all_given_the_answer_of_one_run(branch: Branch) {
     let gate = Gate::closed();
-    let waiting = InFlightPolicy::Wait { at_most: Duration::from_secs(600) };
+    let waiting = InFlightPolicy::Wait { timeout: Duration::from_secs(600) };
     let (app, runs) = app(layer_of(&Engine::builder(store()).in_flight(waiting)).build(), &gate);
     let mut asking = JoinSet::new();
     for _ in 0..10_000 {

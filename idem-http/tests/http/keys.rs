@@ -91,7 +91,7 @@ async fn a_clients_key_cannot_name_a_request_without_one() {
     let server = Server::start(layer().build(), counting).await;
     server.send(with_keys(&[])).await.assert_first(201, "run 1");
     // What the other branch uses as the name of this very request.
-    let fingerprint = idem_core::Fingerprint::of([&b"POST"[..], b"/things", b"", b"payload"]);
+    let fingerprint = idem_core::Fingerprint::from_parts([&b"POST"[..], b"/things", b"", b"payload"]);
     let name = fingerprint.as_bytes().map(|byte| format!("{byte:02x}")).concat();
     server.send(with_keys(&[name.as_bytes()])).await.assert_first(201, "run 2");
     server.send(with_keys(&[])).await.assert_replay(201, "run 1");

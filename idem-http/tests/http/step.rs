@@ -363,7 +363,8 @@ impl Shop {
     async fn store_abandons(&self, reservation: &idem_core::Reservation) {
         use idem_core::ReservationStore;
 
-        let abandoned = self.store.abandon(reservation.key(), reservation.owner()).await.unwrap();
+        let abandoned =
+            self.store.abandon(reservation.key(), idem_core::backend::owner(&reservation)).await.unwrap();
         assert_eq!(abandoned, idem_core::AbandonOutcome::Abandoned);
     }
 }

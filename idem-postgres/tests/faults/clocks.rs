@@ -1,11 +1,10 @@
 //! Servers whose clock is set.
 
+use conformance_tests::span;
 use std::time::Duration;
 
-use idem_core::{
-    CompleteOutcome, Completion, FencingToken, OwnerToken, ReleaseOutcome, ReservationStore, Reserve,
-    ReserveOutcome, Response,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{CompleteOutcome, FencingToken, ReleaseOutcome, ReservationStore, StoredValue};
 use idem_postgres::Options;
 
 use crate::postgres::Postgres;
@@ -18,7 +17,7 @@ async fn shop() -> Shop {
 }
 
 async fn reserve(shop: &Shop, owner: OwnerToken) -> ReserveOutcome {
-    shop.store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.unwrap()
+    shop.store.reserve(&key(), ReserveRequest::new(owner, payload(), span(LEASE))).await.unwrap()
 }
 
 async fn reserved(shop: &Shop) -> (OwnerToken, FencingToken) {
@@ -49,7 +48,7 @@ async fn a_clock_that_steps_back_keeps_a_key_no_longer_than_its_lease_from_then_
         reserve(&shop, OwnerToken::random()).await,
         ReserveOutcome::Reserved { attempt: 2, .. }
     ));
-    let completion = Completion::new(Response::bytes("late"), DAY);
+    let completion = Completion::new(StoredValue::bytes("late"), span(DAY));
     let zombie = shop.store.complete(&key(), owner, completion).await.unwrap();
     assert_eq!(zombie, CompleteOutcome::Lost);
 }
@@ -59,7 +58,7 @@ async fn an_owner_whose_clock_stepped_back_renews_to_its_lease_from_then_on() {
     let shop = shop().await;
     let (owner, _) = reserved(&shop).await;
     shop.server.clock().back(HOUR);
-    match shop.store.renew(&key(), owner, LEASE).await.unwrap() {
+    match shop.store.renew(&key(), owner, span(LEASE)).await.unwrap() {
         idem_core::RenewOutcome::Renewed { lease_left } => assert!(lease_left <= LEASE, "{lease_left:?}"),
         other => panic!("{other:?}"),
     }
@@ -69,11 +68,11 @@ async fn an_owner_whose_clock_stepped_back_renews_to_its_lease_from_then_on() {
 async fn an_abandoned_record_is_remembered_no_longer_than_its_ttl_after_a_step_back() {
     let shop = shop().await;
     let owner = OwnerToken::random();
-    let request = Reserve::new(owner, payload(), LEASE).record_ttl(HOUR);
+    let request = ReserveRequest::new(owner, payload(), span(LEASE)).record_ttl(span(HOUR));
     shop.store.reserve(&key(), request).await.map(drop).unwrap();
     shop.store.abandon(&key(), owner).await.map(drop).unwrap();
     shop.server.clock().back(DAY);
-    let refusing = Reserve::new(OwnerToken::random(), payload(), LEASE)
+    let refusing = ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE))
         .on_expired_lease(idem_core::ExpiredLeasePolicy::Refuse);
     let refused = shop.store.reserve(&key(), refusing.clone()).await.unwrap();
     assert_eq!(refused, ReserveOutcome::LeaseExpired { attempt: 1 });
@@ -106,7 +105,7 @@ async fn a_clock_that_steps_forward_ends_leases_early_and_the_zombie_is_told() {
     shop.server.clock().forward(HOUR);
     let (_, second) = reserved(&shop).await;
     assert!(second > first);
-    let completion = Completion::new(Response::bytes("late"), DAY);
+    let completion = Completion::new(StoredValue::bytes("late"), span(DAY));
     let zombie = shop.store.complete(&key(), owner, completion).await.unwrap();
     assert_eq!(zombie, CompleteOutcome::Lost);
 }

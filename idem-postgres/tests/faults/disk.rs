@@ -1,13 +1,12 @@
 //! A disk that is full.
 
+use conformance_tests::span;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use idem_core::{
-    CompleteOutcome, Completion, Effect, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome,
-    Response, StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{CompleteOutcome, Effect, Key, ReservationStore, StoreErrorKind, StoredValue};
 use idem_postgres::Options;
 
 use crate::postgres::Postgres;
@@ -32,12 +31,12 @@ async fn on_a_full_disk_nothing_new_is_taken_and_replays_and_refusals_go_on() {
     let reserve = async |number| {
         let owner = OwnerToken::random();
         shop.store
-            .reserve(&name(number), Reserve::new(owner, payload(), LEASE))
+            .reserve(&name(number), ReserveRequest::new(owner, payload(), span(LEASE)))
             .await
             .map(|outcome| (owner, outcome))
     };
     let (owner, _) = reserve(0).await.unwrap();
-    let completion = Completion::new(Response::bytes("answer"), DAY);
+    let completion = Completion::new(StoredValue::bytes("answer"), span(DAY));
     shop.store.complete(&name(0), owner, completion.clone()).await.map(drop).unwrap();
     let (running, _) = reserve(1).await.unwrap();
 

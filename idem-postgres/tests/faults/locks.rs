@@ -1,16 +1,16 @@
 //! Others who have the lock of a row, and limits on the wait for it.
 
-use idem_core::{
-    Completion, Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreErrorKind,
-};
+use conformance_tests::span;
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
 use tokio_postgres::Client;
 
 use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
-fn request(owner: OwnerToken) -> Reserve {
-    Reserve::new(owner, payload(), LEASE)
+fn request(owner: OwnerToken) -> ReserveRequest {
+    ReserveRequest::new(owner, payload(), span(LEASE))
 }
 
 async fn locked(client: &mut Client) -> tokio_postgres::Transaction<'_> {
@@ -23,7 +23,7 @@ async fn locked(client: &mut Client) -> tokio_postgres::Transaction<'_> {
 async fn no_reservation_and_no_sweep_waits_for_a_lock() {
     let shop = Shop::on(Postgres::start_with_clock().await, Options::new()).await;
     let owner = OwnerToken::random();
-    shop.store.reserve(&key(), request(owner).record_ttl(LEASE)).await.map(drop).unwrap();
+    shop.store.reserve(&key(), request(owner).record_ttl(span(LEASE))).await.map(drop).unwrap();
     shop.server.clock().forward(LEASE * 3);
     let mut client = shop.server.client().await;
     let transaction = locked(&mut client).await;
@@ -39,7 +39,7 @@ async fn no_reservation_and_no_sweep_waits_for_a_lock() {
 async fn a_sweep_leaves_a_record_that_was_reserved_while_it_looked() {
     let shop = Shop::on(Postgres::start_with_clock().await, Options::new()).await;
     let owner = OwnerToken::random();
-    shop.store.reserve(&key(), request(owner).record_ttl(LEASE)).await.map(drop).unwrap();
+    shop.store.reserve(&key(), request(owner).record_ttl(span(LEASE))).await.map(drop).unwrap();
     shop.server.clock().forward(LEASE * 3);
     // Another statement of the sweep's own text, on a snapshot from before the reservation.
     let mut client = shop.server.client().await;
@@ -66,7 +66,7 @@ async fn a_limit_on_the_wait_for_locks_or_on_statements_is_a_timeout_without_eff
         client.batch_execute(&format!("ALTER ROLE idem SET {setting} = '20ms'")).await.unwrap();
         let limited = PostgresStore::connect(&shop.server.url()).await.unwrap();
         let _locked = locked(&mut client).await;
-        let completion = Completion::new(Response::bytes("paid"), DAY);
+        let completion = Completion::new(StoredValue::bytes("paid"), span(DAY));
         let error = limited.complete(&key(), owner, completion).await.unwrap_err();
         assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
         assert!(words(&error).contains(code), "{}", words(&error));
@@ -93,7 +93,7 @@ async fn a_replay_and_a_refusal_write_nothing_not_even_a_lock() {
     }
     assert_eq!((written().await, locks().await), (before, 0));
 
-    let completion = Completion::new(Response::bytes("paid"), DAY);
+    let completion = Completion::new(StoredValue::bytes("paid"), span(DAY));
     shop.store.complete(&key(), owner, completion).await.map(drop).unwrap();
     // The first look at a new row notes that its transaction is over.
     shop.store.get(&key()).await.unwrap().unwrap();

@@ -1,11 +1,10 @@
 //! What a store looks at before it opens.
 
+use conformance_tests::span;
 use std::sync::{Arc, Mutex};
 
-use idem_core::{
-    Completion, Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreError,
-    StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Effect, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
 
 use crate::postgres::Postgres;
@@ -16,7 +15,10 @@ async fn refused(url: &str, options: Options) -> StoreError {
 }
 
 async fn works(store: &PostgresStore) {
-    let reserved = store.reserve(&key(), Reserve::new(OwnerToken::random(), payload(), LEASE)).await.unwrap();
+    let reserved = store
+        .reserve(&key(), ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE)))
+        .await
+        .unwrap();
     assert!(matches!(reserved, ReserveOutcome::Reserved { attempt: 1, .. }));
 }
 
@@ -126,7 +128,7 @@ async fn functions_that_are_gone_are_made_again_or_asked_for() {
     assert!(PostgresStore::connect(&url).await.unwrap().get(&key()).await.unwrap().is_some());
     client.batch_execute("REVOKE EXECUTE ON FUNCTION idem_record_complete FROM PUBLIC").await.unwrap();
     let store = PostgresStore::connect(&url).await.unwrap();
-    let completion = Completion::new(Response::bytes("answer"), LEASE);
+    let completion = Completion::new(StoredValue::bytes("answer"), span(LEASE));
     let error = store.complete(&key(), OwnerToken::random(), completion).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert!(words(&error).contains("EXECUTE"), "{}", words(&error));
@@ -139,8 +141,12 @@ async fn functions_that_name_other_tables_are_not_taken_for_these_tables_own() {
     let (old, new) = (Options::new().schema("old"), Options::new().schema("new"));
     let store = PostgresStore::connect_with(&server.url(), old.clone()).await.unwrap();
     let owner = OwnerToken::random();
-    store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
-    store.complete(&key(), owner, Completion::new(Response::bytes("paid"), LEASE)).await.map(drop).unwrap();
+    store.reserve(&key(), ReserveRequest::new(owner, payload(), span(LEASE))).await.map(drop).unwrap();
+    store
+        .complete(&key(), owner, Completion::new(StoredValue::bytes("paid"), span(LEASE)))
+        .await
+        .map(drop)
+        .unwrap();
     client.batch_execute("ALTER SCHEMA old RENAME TO new").await.unwrap();
     // Somebody else's, which the functions of `new` name.
     drop(PostgresStore::connect_with(&server.url(), old).await.unwrap());
@@ -149,7 +155,10 @@ async fn functions_that_name_other_tables_are_not_taken_for_these_tables_own() {
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert!(words(&error).contains("functions"), "{}", words(&error));
     let store = PostgresStore::connect_with(&server.url(), new.clone()).await.unwrap();
-    let told = store.reserve(&key(), Reserve::new(OwnerToken::random(), payload(), LEASE)).await.unwrap();
+    let told = store
+        .reserve(&key(), ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE)))
+        .await
+        .unwrap();
     assert!(matches!(told, ReserveOutcome::Completed { .. }), "{told:?}");
 
     // A tool that ends lines in its own way has changed nothing.
@@ -201,7 +210,7 @@ async fn a_role_that_only_reads_is_told_so_at_the_start_and_later() {
 
     // A session of the store's that begins after that.
     drop(deadpool_postgres::Object::take(store.pool().get().await.unwrap()));
-    let request = Reserve::new(OwnerToken::random(), payload(), LEASE);
+    let request = ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE));
     let error = store.reserve(&key(), request).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
     assert!(words(&error).contains("25006"), "{}", words(&error));

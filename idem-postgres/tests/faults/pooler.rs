@@ -1,8 +1,10 @@
 //! A pooler between the store and its server.
 
+use conformance_tests::span;
 use std::sync::Arc;
 
-use idem_core::{OwnerToken, ReservationStore, Reserve, StoreErrorKind};
+use idem_core::store::{OwnerToken, ReserveRequest};
+use idem_core::{ReservationStore, StoreErrorKind};
 use idem_postgres::{Options, PostgresStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +23,7 @@ async fn after_a_failed_statement_and_a_caller_that_went_away_nobody_is_given_an
         async || PostgresStore::connect_with(&pooler.url(), Options::new().pool_size(1)).await.unwrap();
     let (store, another) = (open().await, open().await);
     let (key, owner) = (key(), OwnerToken::random());
-    let _ = store.reserve(&key, Reserve::new(owner, payload(), LEASE)).await.unwrap();
+    let _ = store.reserve(&key, ReserveRequest::new(owner, payload(), span(LEASE))).await.unwrap();
 
     let operator = server.client().await;
     operator.batch_execute("ALTER TABLE idem_record RENAME TO aside").await.unwrap();

@@ -1,23 +1,22 @@
 //! Servers that stop, and links that break or fall silent.
 
+use conformance_tests::span;
 use std::time::Duration;
 
 use conformance_tests::server::Proxy;
-use idem_core::{
-    CompleteOutcome, Completion, Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response,
-    StoreError, StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{CompleteOutcome, Effect, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
 
 use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
-fn request(owner: OwnerToken) -> Reserve {
-    Reserve::new(owner, payload(), LEASE)
+fn request(owner: OwnerToken) -> ReserveRequest {
+    ReserveRequest::new(owner, payload(), span(LEASE))
 }
 
 fn completion() -> Completion {
-    Completion::new(Response::bytes("paid"), DAY)
+    Completion::new(StoredValue::bytes("paid"), span(DAY))
 }
 
 /// Sends a reservation again with its token for as long as its outcome is unknown or nobody answers.

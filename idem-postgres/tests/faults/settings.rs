@@ -1,10 +1,12 @@
 //! Roles and databases whose settings are not the defaults.
 
+use conformance_tests::span;
 use std::time::Duration;
 
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, Admission, CompleteOutcome, Completion, Engine, Key, OwnerToken, ReleaseOutcome,
-    RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Response,
+    AbandonOutcome, Admission, CompleteOutcome, Engine, Key, ReleaseOutcome, RenewOutcome, ReservationStore,
+    StoredValue,
 };
 use idem_postgres::{Options, PostgresStore, ReservationExt};
 
@@ -22,7 +24,10 @@ async fn under(settings: &str) -> (Postgres, PostgresStore) {
 }
 
 async fn reserve(store: &PostgresStore, key: &Key, owner: OwnerToken) -> ReserveOutcome {
-    store.reserve(key, Reserve::new(owner, payload(), LEASE).record_ttl(LEASE)).await.unwrap()
+    store
+        .reserve(key, ReserveRequest::new(owner, payload(), span(LEASE)).record_ttl(span(LEASE)))
+        .await
+        .unwrap()
 }
 
 fn is_attempt(outcome: &ReserveOutcome, number: u32) -> bool {
@@ -40,7 +45,7 @@ async fn works(server: &Postgres, store: &PostgresStore) {
     assert!(is_attempt(&reserve(store, &key, first).await, 1));
     let told = reserve(store, &key, second).await;
     assert!(matches!(told, ReserveOutcome::InFlight { attempt: 1, .. }), "{told:?}");
-    let renewed = store.renew(&key, first, LEASE * 2).await.unwrap();
+    let renewed = store.renew(&key, first, span(LEASE * 2)).await.unwrap();
     assert!(matches!(renewed, RenewOutcome::Renewed { lease_left } if lease_left > LEASE), "{renewed:?}");
     assert_eq!(store.abandon(&key, first).await.unwrap(), AbandonOutcome::Abandoned);
     assert!(is_attempt(&reserve(store, &key, second).await, 2));
@@ -52,7 +57,7 @@ async fn works(server: &Postgres, store: &PostgresStore) {
     assert!(is_attempt(&reserve(store, &key, first).await, 1));
 
     assert!(is_attempt(&reserve(store, &done, first).await, 1));
-    let completion = Completion::new(Response::bytes("answer"), DAY);
+    let completion = Completion::new(StoredValue::bytes("answer"), span(DAY));
     assert_eq!(store.complete(&done, second, completion.clone()).await.unwrap(), CompleteOutcome::Lost);
     assert_eq!(store.complete(&done, first, completion.clone()).await.unwrap(), CompleteOutcome::Completed);
     let again = store.complete(&done, first, completion).await.unwrap();
@@ -65,7 +70,7 @@ async fn works(server: &Postgres, store: &PostgresStore) {
         panic!()
     };
     let transaction = reservation.begin_transaction(store).await.unwrap();
-    transaction.complete(Response::bytes("answer")).await.unwrap();
+    transaction.complete(StoredValue::bytes("answer")).await.unwrap();
     server.clock().forward(DAY * 2);
     assert_eq!(store.sweep(100).await.unwrap(), 5);
 }
@@ -145,7 +150,9 @@ async fn of_many_callers_one_wins_and_none_fails_whatever_the_default_isolation_
                 for _ in 0..16 {
                     let (store, key) = (store.clone(), key.clone());
                     callers.spawn(async move {
-                        store.reserve(&key, Reserve::new(OwnerToken::random(), payload(), LEASE)).await
+                        store
+                            .reserve(&key, ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE)))
+                            .await
                     });
                 }
                 let told = callers.join_all().await;
@@ -190,8 +197,9 @@ async fn callers_of_neighbouring_keys_do_not_fail_each_other_at_any_default_isol
             callers.spawn(async move {
                 for number in 0..20 {
                     let key = Key::new("settings", format!("{caller}-{number}")).unwrap();
-                    let told =
-                        store.reserve(&key, Reserve::new(OwnerToken::random(), payload(), LEASE)).await;
+                    let told = store
+                        .reserve(&key, ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE)))
+                        .await;
                     assert!(
                         matches!(told, Ok(ReserveOutcome::Reserved { attempt: 1, .. })),
                         "{level}: {told:?}"

@@ -1,18 +1,17 @@
 //! Tables that are not as they should be, and what cleans them up.
 
+use conformance_tests::span;
 use std::time::Duration;
 
-use idem_core::{
-    Completion, Effect, Key, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreError,
-    StoreErrorKind,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Effect, Key, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
 
 use crate::postgres::Postgres;
 use crate::support::{LEASE, Shop, key, payload, words};
 
 async fn reserve(store: &PostgresStore, key: &Key) -> Result<ReserveOutcome, StoreError> {
-    store.reserve(key, Reserve::new(OwnerToken::random(), payload(), LEASE)).await
+    store.reserve(key, ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE))).await
 }
 
 #[tokio::test]
@@ -89,7 +88,7 @@ async fn an_expired_record_of_a_later_version_is_absent_and_swept() {
 async fn what_has_expired_is_removed_in_the_background() {
     let options = Options::new().upkeep_interval(Duration::from_millis(5));
     let shop = Shop::on(Postgres::start_with_clock().await, options).await;
-    let request = Reserve::new(OwnerToken::random(), payload(), LEASE).record_ttl(LEASE);
+    let request = ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE)).record_ttl(span(LEASE));
     shop.store.reserve(&key(), request).await.map(drop).unwrap();
     shop.server.clock().forward(LEASE * 3);
     let client = shop.server.client().await;
@@ -138,7 +137,7 @@ async fn a_plan_that_was_made_while_the_table_was_small_does_not_read_it_whole()
     let keys: Vec<_> = (0..20).map(|number| Key::new("payments", format!("{number}")).unwrap()).collect();
     let owner = OwnerToken::random();
     for key in &keys {
-        shop.store.reserve(key, Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
+        shop.store.reserve(key, ReserveRequest::new(owner, payload(), span(LEASE))).await.map(drop).unwrap();
     }
     // One page, as the server knows from now on.
     client.batch_execute("VACUUM ANALYZE idem_record").await.unwrap();
@@ -147,7 +146,7 @@ async fn a_plan_that_was_made_while_the_table_was_small_does_not_read_it_whole()
 
     let store = PostgresStore::connect_with(&shop.server.url(), options.pool_size(1)).await.unwrap();
     for key in &keys {
-        let completion = Completion::new(Response::bytes("answer"), LEASE);
+        let completion = Completion::new(StoredValue::bytes("answer"), span(LEASE));
         store.complete(key, owner, completion).await.map(drop).unwrap();
         assert!(matches!(reserve(&store, key).await, Ok(ReserveOutcome::Completed { .. })));
     }
@@ -191,9 +190,9 @@ async fn sweeps_at_the_same_time_remember_the_greatest_fence_of_them_all() {
 async fn an_answer_longer_than_the_server_can_give_back_is_too_large_whatever_was_asked_for() {
     let shop = Shop::on(Postgres::start().await, Options::new().max_answer_bytes(usize::MAX)).await;
     let owner = OwnerToken::random();
-    shop.store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
-    let answer = Response::bytes(vec![0; 1 << 30]);
-    let error = shop.store.complete(&key(), owner, Completion::new(answer, LEASE)).await.unwrap_err();
+    shop.store.reserve(&key(), ReserveRequest::new(owner, payload(), span(LEASE))).await.map(drop).unwrap();
+    let answer = StoredValue::bytes(vec![0; 1 << 30]);
+    let error = shop.store.complete(&key(), owner, Completion::new(answer, span(LEASE))).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
 }
 
@@ -232,10 +231,10 @@ async fn what_was_written_and_cannot_be_read_is_not_said_to_be_without_effect() 
 async fn a_takeover_and_a_renewal_that_cannot_be_read_are_not_said_to_be_without_effect() {
     let shop = Shop::open().await;
     let owner = OwnerToken::random();
-    shop.store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.map(drop).unwrap();
+    shop.store.reserve(&key(), ReserveRequest::new(owner, payload(), span(LEASE))).await.map(drop).unwrap();
     let client = shop.server.client().await;
     client.batch_execute("ALTER TABLE idem_record ALTER COLUMN attempt TYPE int").await.unwrap();
-    let error = shop.store.renew(&key(), owner, LEASE).await.unwrap_err();
+    let error = shop.store.renew(&key(), owner, span(LEASE)).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Corrupt, Effect::Unknown));
     // Of an expired record of a later version that column is not read before.
     client.batch_execute("UPDATE idem_record SET version = 2, expires_at = now()").await.unwrap();

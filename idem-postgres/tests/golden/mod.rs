@@ -1,9 +1,8 @@
 //! Rows of every released version, as they stand in a table, and what they mean. They were written down by hand, and
 //! not by this crate. They never change.
 
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, Key, OwnerToken, Record, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, Key, StoredValue};
 
 /// Made for the table of version 1 under its default names.
 pub(crate) const V1: &str = include_str!("v1.sql");
@@ -24,11 +23,11 @@ pub(crate) fn is_shown(record: &Record) -> bool {
 /// What `v1.sql` means.
 pub(crate) fn records() -> Vec<(Key, Record)> {
     let completed_at = Timestamp::from_micros(FENCE + 5);
-    let json = Response { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
+    let json = StoredValue { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
     let in_flight = |lease, record_ttl, abandoned| State::InFlight {
         lease_until: LEASE_UNTIL,
-        lease: Span::from_micros(lease),
-        record_ttl: Span::from_micros(record_ttl),
+        lease: Span::from_micros(lease).unwrap(),
+        record_ttl: Span::from_micros(record_ttl).unwrap(),
         abandoned,
     };
     let completed = |answer: Answer| State::Completed { answer, completed_at };
@@ -36,7 +35,7 @@ pub(crate) fn records() -> Vec<(Key, Record)> {
         golden("in flight", 1, in_flight(TEN_YEARS * 10, 60_000_000, false)),
         golden("abandoned", 2, in_flight(TEN_YEARS * 10, DAY * 36_500, true)),
         golden("completed", 300, completed(json.into())),
-        golden("empty", 1, completed(Response::bytes("").into())),
+        golden("empty", 1, completed(StoredValue::bytes("").into())),
         golden("not kept", 1, completed(Answer::NotKept)),
         golden("released", u32::MAX, State::Released),
     ]

@@ -1,13 +1,12 @@
 //! What the tests share: a server with a store and a table of payments, the effects that are to happen once.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+use conformance_tests::span;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use idem_core::{
-    Admission, Engine, Fingerprint, Key, OwnerToken, Reservation, ReservationStore, Reserve, ReserveOutcome,
-    StoreError,
-};
+use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Admission, Engine, Fingerprint, Key, Reservation, ReservationStore, StoreError};
 use idem_postgres::{Options, PostgresStore, Transaction};
 
 use crate::postgres::Postgres;
@@ -55,7 +54,7 @@ impl Shop {
 
     /// The number of the attempt that gets the key now.
     pub(crate) async fn next_attempt(&self) -> Option<u32> {
-        let request = Reserve::new(OwnerToken::random(), payload(), LEASE);
+        let request = ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE));
         match self.store.reserve(&key(), request).await.unwrap() {
             ReserveOutcome::Reserved { attempt, .. } => Some(attempt),
             _ => None,
@@ -102,7 +101,7 @@ pub(crate) fn key() -> Key {
 }
 
 pub(crate) fn payload() -> Fingerprint {
-    Fingerprint::of(["100 EUR"])
+    Fingerprint::from_parts(["100 EUR"])
 }
 
 /// The effect.

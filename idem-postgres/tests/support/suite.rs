@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use conformance_tests::server::MovedClock;
 use conformance_tests::{Ability, Clock, Harness, Instance};
-use idem_core::{FencingToken, Key, Record, ReservationStore};
+use idem_core::store::Record;
+use idem_core::{FencingToken, Key, ReservationStore};
 use idem_postgres::{Options, PostgresStore, Statements};
 use tokio_postgres::types::Type;
 

@@ -1,17 +1,16 @@
 //! Completion inside of a transaction that is the user's own.
 
 use conformance_tests::server::Proxy;
-use idem_core::{
-    CompleteOutcome, Completion, Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response,
-    StoreError, StoreErrorKind,
-};
+use conformance_tests::span;
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{CompleteOutcome, Effect, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use crate::postgres::client;
 use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
 fn completion(answer: &'static str) -> Completion {
-    Completion::new(Response::bytes(answer), DAY)
+    Completion::new(StoredValue::bytes(answer), span(DAY))
 }
 
 async fn complete(
@@ -41,11 +40,12 @@ async fn at_every_level_effect_and_completion_are_committed_together() {
         let shop = Shop::open().await;
         let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
         let mut transaction = at(&mut client, level).await;
-        let completed = complete(&shop, &mut transaction, reservation.owner()).await.unwrap();
+        let completed =
+            complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap();
         assert_eq!(completed, CompleteOutcome::Completed);
         assert_eq!((shop.payments().await, shop.next_attempt().await), (0, None));
         transaction.commit().await.unwrap();
-        reservation.committed(&Response::bytes("paid").into());
+        idem_core::backend::mark_committed(reservation, &StoredValue::bytes("paid").into());
         assert!(shop.is_replayed("paid").await);
         assert_eq!(shop.payments().await, 1);
     }
@@ -56,7 +56,7 @@ async fn rolled_back_nothing_of_it_is_there() {
     let shop = Shop::open().await;
     let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
     let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
-    complete(&shop, &mut transaction, reservation.owner()).await.map(drop).unwrap();
+    complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.map(drop).unwrap();
     transaction.rollback().await.unwrap();
     assert_eq!(shop.payments().await, 0);
     drop(reservation);
@@ -80,14 +80,14 @@ async fn another_owner_is_lost_at_every_level_and_nothing_is_written() {
 async fn what_another_transaction_has_completed_is_not_completed_by_this_one() {
     let shop = Shop::open().await;
     let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
-    let owner = reservation.owner();
+    let owner = idem_core::backend::owner(&reservation);
     let first = shop.store.complete(&key(), owner, completion("paid")).await.unwrap();
     assert_eq!(first, CompleteOutcome::Completed);
     let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
     let again = complete(&shop, &mut transaction, owner).await.unwrap();
     assert_eq!(again, CompleteOutcome::AlreadyCompleted);
     let other = shop.store.complete_in(&mut transaction, &key(), owner, completion("other")).await.unwrap();
-    assert_eq!(other, CompleteOutcome::ResponseConflict);
+    assert_eq!(other, CompleteOutcome::AnswerConflict);
 }
 
 #[tokio::test]
@@ -97,7 +97,8 @@ async fn a_snapshot_older_than_the_reservation_is_told_from_a_lost_key() {
         let mut client = shop.server.client().await;
         let mut transaction = at(&mut client, level).await;
         let reservation = shop.reserved().await;
-        let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+        let error =
+            complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap_err();
         assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
         assert!(words(&error).contains("begin it after the reservation"), "{}", words(&error));
     }
@@ -108,8 +109,12 @@ async fn a_renewal_behind_the_back_of_a_snapshot_is_a_serialization_failure() {
     let shop = Shop::open().await;
     let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
     let mut transaction = at(&mut client, IsolationLevel::RepeatableRead).await;
-    shop.store.renew(&key(), reservation.owner(), LEASE * 2).await.map(drop).unwrap();
-    let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+    shop.store
+        .renew(&key(), idem_core::backend::owner(&reservation), span(LEASE * 2))
+        .await
+        .map(drop)
+        .unwrap();
+    let error = complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
     assert!(words(&error).contains("40001"), "{}", words(&error));
 }
@@ -119,7 +124,7 @@ async fn a_read_only_transaction_is_told_so() {
     let shop = Shop::open().await;
     let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
     let mut transaction = client.build_transaction().read_only(true).start().await.unwrap();
-    let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+    let error = complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert!(words(&error).contains("read-only"), "{}", words(&error));
 }
@@ -130,7 +135,7 @@ async fn a_transaction_that_failed_before_is_told_so() {
     let (reservation, mut client) = (shop.reserved().await, shop.server.client().await);
     let mut transaction = client.transaction().await.unwrap();
     transaction.batch_execute("SELECT 1 / 0").await.unwrap_err();
-    let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+    let error = complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     assert!(words(&error).contains("roll it back"), "{}", words(&error));
 }
@@ -145,7 +150,8 @@ async fn a_statement_timeout_and_a_lock_timeout_are_timeouts_without_effect() {
         locking.execute("SELECT FROM idem_record FOR UPDATE", &[]).await.unwrap();
         let mut transaction = client.transaction().await.unwrap();
         transaction.batch_execute(&format!("SET LOCAL {setting} = '20ms'")).await.unwrap();
-        let error = complete(&shop, &mut transaction, reservation.owner()).await.unwrap_err();
+        let error =
+            complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap_err();
         assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
         assert!(words(&error).contains(code), "{}", words(&error));
     }
@@ -157,7 +163,7 @@ async fn over(proxy: &Proxy) -> Client {
 }
 
 async fn reserved_again(shop: &Shop, owner: OwnerToken) -> ReserveOutcome {
-    shop.store.reserve(&key(), Reserve::new(owner, payload(), LEASE)).await.unwrap()
+    shop.store.reserve(&key(), ReserveRequest::new(owner, payload(), span(LEASE))).await.unwrap()
 }
 
 #[tokio::test]
@@ -167,15 +173,18 @@ async fn a_whole_transaction_that_is_sent_again_after_a_lost_reply_has_no_second
         let proxy = Proxy::start(shop.server.address()).await;
         let (reservation, mut client) = (shop.reserved().await, over(&proxy).await);
         let mut transaction = at(&mut client, level).await;
-        complete(&shop, &mut transaction, reservation.owner()).await.map(drop).unwrap();
+        complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.map(drop).unwrap();
         proxy.cut_when_request_contains(b"COMMIT");
         assert!(transaction.commit().await.is_err());
         assert!(proxy.has_sprung());
 
-        assert_eq!(reserved_again(&shop, reservation.owner()).await, ReserveOutcome::Stale);
+        assert_eq!(
+            reserved_again(&shop, idem_core::backend::owner(&reservation)).await,
+            ReserveOutcome::Stale
+        );
         let mut client = over(&proxy).await;
         let mut again = at(&mut client, level).await;
-        let told = complete(&shop, &mut again, reservation.owner()).await.unwrap();
+        let told = complete(&shop, &mut again, idem_core::backend::owner(&reservation)).await.unwrap();
         assert_eq!(told, CompleteOutcome::AlreadyCompleted);
         again.rollback().await.unwrap();
         assert_eq!(shop.payments().await, 1);
@@ -188,18 +197,18 @@ async fn a_whole_transaction_whose_commit_never_arrived_is_sent_again_and_has_it
     let proxy = Proxy::start(shop.server.address()).await;
     let (reservation, mut client) = (shop.reserved().await, over(&proxy).await);
     let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
-    complete(&shop, &mut transaction, reservation.owner()).await.map(drop).unwrap();
+    complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.map(drop).unwrap();
     proxy.cut();
     assert!(transaction.commit().await.is_err());
 
-    let again = reserved_again(&shop, reservation.owner()).await;
+    let again = reserved_again(&shop, idem_core::backend::owner(&reservation)).await;
     assert!(matches!(again, ReserveOutcome::Reserved { attempt: 1, .. }), "{again:?}");
     let mut client = over(&proxy).await;
     let mut transaction = at(&mut client, IsolationLevel::ReadCommitted).await;
-    let told = complete(&shop, &mut transaction, reservation.owner()).await.unwrap();
+    let told = complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.unwrap();
     assert_eq!(told, CompleteOutcome::Completed);
     transaction.commit().await.unwrap();
-    reservation.committed(&Response::bytes("paid").into());
+    idem_core::backend::mark_committed(reservation, &StoredValue::bytes("paid").into());
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
 }

@@ -1,6 +1,6 @@
 //! Transactions that somebody or something else has ended.
 
-use idem_core::{Effect, Response, StoreErrorKind};
+use idem_core::{Effect, StoreErrorKind, StoredValue};
 use idem_postgres::{ReservationExt, Transaction, TransactionError};
 use tokio_postgres::IsolationLevel;
 
@@ -11,7 +11,7 @@ async fn begun(shop: &Shop) -> Transaction {
 }
 
 async fn fails(transaction: Transaction) -> idem_core::StoreError {
-    match transaction.complete(Response::bytes("paid")).await {
+    match transaction.complete(StoredValue::bytes("paid")).await {
         Err(TransactionError::Store(error)) => error,
         other => panic!("{other:?}"),
     }
@@ -24,7 +24,7 @@ async fn a_commit_in_the_users_sql_is_noticed_and_the_next_attempt_is_told() {
         let transaction = begun(&shop).await;
         pay(&transaction).await;
         transaction.batch_execute(sql).await.unwrap();
-        let completed = transaction.complete(Response::bytes("paid")).await;
+        let completed = transaction.complete(StoredValue::bytes("paid")).await;
         assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
         assert_eq!(shop.payments().await, 1);
         assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
@@ -39,7 +39,7 @@ async fn a_rollback_in_the_users_sql_is_noticed() {
         let transaction = begun(&shop).await;
         pay(&transaction).await;
         transaction.batch_execute(sql).await.unwrap();
-        let completed = transaction.complete(Response::bytes("paid")).await;
+        let completed = transaction.complete(StoredValue::bytes("paid")).await;
         assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
         assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
         assert_eq!(shop.payments().await, 0);
@@ -55,7 +55,7 @@ async fn savepoints_are_the_users_own() {
     transaction.batch_execute("ROLLBACK TO a").await.unwrap();
     pay(&transaction).await;
     transaction.batch_execute("SAVEPOINT b").await.unwrap();
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
 }

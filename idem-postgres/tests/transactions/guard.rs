@@ -1,7 +1,10 @@
 //! The guard: what it commits, and what its drop does.
 
 use conformance_tests::server::Proxy;
-use idem_core::{Admission, CompleteOutcome, Effect, ReleaseOutcome, RenewOutcome, Response, StoreErrorKind};
+use conformance_tests::span;
+use idem_core::{
+    Admission, CompleteOutcome, Effect, ReleaseOutcome, RenewOutcome, StoreErrorKind, StoredValue,
+};
 use idem_postgres::{Options, ReservationExt, Statements, TransactionError};
 use tokio_postgres::IsolationLevel;
 
@@ -14,7 +17,7 @@ async fn effect_and_completion_are_there_together() {
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
     assert_eq!(shop.payments().await, 0);
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
     assert_eq!(shop.open_transactions().await, 0);
@@ -28,7 +31,7 @@ async fn so_they_are_behind_a_pooler_and_with_prepared_statements() {
     let shop = Shop::on(server, Options::new().statements(Statements::Prepared)).await;
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert!(shop.is_replayed("paid").await);
 
     let store = idem_postgres::PostgresStore::connect(&through).await.unwrap();
@@ -37,7 +40,7 @@ async fn so_they_are_behind_a_pooler_and_with_prepared_statements() {
     let Admission::Granted(reservation) = engine.reserve(&other, &payload()).await.unwrap() else { panic!() };
     let transaction = reservation.begin_transaction(&store).await.unwrap();
     transaction.batch_execute("INSERT INTO payment (key) VALUES ('43')").await.unwrap();
-    transaction.complete(Response::bytes("paid, too")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid, too")).await.unwrap();
     let again = engine.reserve(&other, &payload()).await.unwrap();
     assert!(matches!(again, Admission::Replayed(response) if response.body == "paid, too"));
     assert_eq!(shop.payments().await, 2);
@@ -73,7 +76,7 @@ async fn a_completion_goes_on_when_its_caller_does_not_wait_for_it() {
     let shop = Shop::open().await;
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
-    drop(transaction.complete(Response::bytes("paid")));
+    drop(transaction.complete(StoredValue::bytes("paid")));
     while !shop.is_replayed("paid").await {
         tokio::task::yield_now().await;
     }
@@ -98,7 +101,7 @@ async fn its_heartbeat_pauses_and_it_is_still_the_owner() {
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     let renewed = transaction.reservation().renew().await.unwrap();
     assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
 }
 
 #[tokio::test]
@@ -106,7 +109,7 @@ async fn an_answer_that_is_too_large_rolls_the_effect_back_and_frees_the_key() {
     let shop = Shop::on(Postgres::start().await, Options::new().max_answer_bytes(3)).await;
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
-    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else {
+    let Err(TransactionError::Store(error)) = transaction.complete(StoredValue::bytes("paid")).await else {
         panic!()
     };
     assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
@@ -133,9 +136,15 @@ async fn without_a_connection_nothing_begins_and_the_key_is_free() {
 async fn a_completed_key_is_not_begun() {
     let shop = Shop::open().await;
     let reservation = shop.reserved().await;
-    let completion = idem_core::Completion::new(Response::bytes("first"), crate::support::DAY);
-    let done =
-        idem_core::ReservationStore::complete(&shop.store, &key(), reservation.owner(), completion).await;
+    let completion =
+        idem_core::store::Completion::new(StoredValue::bytes("first"), span(crate::support::DAY));
+    let done = idem_core::ReservationStore::complete(
+        &shop.store,
+        &key(),
+        idem_core::backend::owner(&reservation),
+        completion,
+    )
+    .await;
     assert_eq!(done.unwrap(), CompleteOutcome::Completed);
     let begun = reservation.begin_transaction(&shop.store).await;
     assert!(matches!(begun, Err(TransactionError::AlreadyCompleted)), "{begun:?}");
@@ -164,11 +173,12 @@ async fn a_beginning_that_is_cancelled_leaves_no_transaction_and_frees_the_key()
             drop(beginning);
             let release = async {
                 loop {
-                    let owner = idem_core::OwnerToken::random();
-                    let request = idem_core::Reserve::new(owner, payload(), crate::support::LEASE);
+                    let owner = idem_core::store::OwnerToken::random();
+                    let request =
+                        idem_core::store::ReserveRequest::new(owner, payload(), span(crate::support::LEASE));
                     let told =
                         idem_core::ReservationStore::reserve(&shop.store, &key(), request).await.unwrap();
-                    if matches!(told, idem_core::ReserveOutcome::Reserved { .. }) {
+                    if matches!(told, idem_core::store::ReserveOutcome::Reserved { .. }) {
                         let released = idem_core::ReservationStore::release(&shop.store, &key(), owner).await;
                         break released.unwrap();
                     }

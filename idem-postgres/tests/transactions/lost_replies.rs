@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conformance_tests::server::Proxy;
-use idem_core::{Admission, Effect, Engine, Response};
+use idem_core::{Admission, Effect, Engine, StoredValue};
 use idem_postgres::{Options, ReservationExt, TransactionError};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -26,7 +26,7 @@ async fn a_commit_whose_reply_is_lost_is_found_to_be_committed() {
         let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
         pay(&transaction).await;
         proxy.cut_when_request_contains(b"COMMIT");
-        transaction.complete(Response::bytes("paid")).await.unwrap();
+        transaction.complete(StoredValue::bytes("paid")).await.unwrap();
         assert!(proxy.has_sprung());
         assert_eq!(shop.payments().await, 1);
 
@@ -44,7 +44,7 @@ async fn a_link_that_is_cut_before_the_commit_leaves_nothing_and_frees_the_key()
     pay(&transaction).await;
     // It stands in the statement of the completion.
     proxy.cut_when_request_contains(b"idem_record_complete");
-    let completed = transaction.complete(Response::bytes("paid")).await;
+    let completed = transaction.complete(StoredValue::bytes("paid")).await;
     let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
     assert!(proxy.has_sprung());
     assert_eq!(error.effect, Effect::NotApplied);
@@ -86,7 +86,7 @@ async fn committing(shop: &Shop) -> (Client, JoinHandle<Result<(), TransactionEr
     admin.batch_execute(include_str!("slow_commit.sql")).await.unwrap();
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
-    let completing = tokio::spawn(transaction.complete(Response::bytes("paid")));
+    let completing = tokio::spawn(transaction.complete(StoredValue::bytes("paid")));
     until_one(
         &admin,
         "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'",
@@ -109,7 +109,7 @@ async fn a_commit_whose_reply_is_lost_is_found_also_when_its_answer_has_expired_
     let transaction = reservation.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
     proxy.cut_when_request_contains(b"COMMIT");
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert!(proxy.has_sprung());
     assert_eq!(shop.payments().await, 1);
 }
@@ -122,7 +122,7 @@ async fn a_commit_whose_record_is_gone_is_not_said_to_be_lost() {
     // Nobody can ask until the record was removed, as an operator may do.
     proxy.cut_when_request_contains(b"COMMIT");
     proxy.refuse(true);
-    let completing = tokio::spawn(transaction.complete(Response::bytes("paid")));
+    let completing = tokio::spawn(transaction.complete(StoredValue::bytes("paid")));
     while shop.payments().await == 0 {
         tokio::task::yield_now().await;
     }
@@ -139,6 +139,6 @@ async fn the_longest_patience_is_no_hindrance_to_a_lost_reply() {
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
     proxy.cut_when_request_contains(b"COMMIT");
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert_eq!(shop.payments().await, 1);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conformance_tests::server::Proxy;
-use idem_core::{Effect, ReservationStore, Response, StoreErrorKind};
+use idem_core::{Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, ReservationExt, Statements, Transaction, TransactionError};
 
 use crate::postgres::Postgres;
@@ -19,7 +19,7 @@ async fn a_commit_in_the_users_sql_is_noticed_also_where_the_completion_fails_be
     let transaction = begun(&shop).await;
     pay(&transaction).await;
     transaction.batch_execute("COMMIT").await.unwrap();
-    let completed = transaction.complete(Response::bytes("too large")).await;
+    let completed = transaction.complete(StoredValue::bytes("too large")).await;
     assert!(matches!(completed, Err(TransactionError::Ended)), "{completed:?}");
     assert_eq!(shop.payments().await, 1);
     assert_eq!(shop.eventual_attempt().await, 2);
@@ -33,7 +33,7 @@ async fn a_commit_in_the_users_sql_is_noticed_also_where_a_statement_fails_after
         pay(&transaction).await;
         transaction.batch_execute(sql).await.unwrap();
         transaction.batch_execute("SELECT 1 / 0").await.unwrap_err();
-        let completed = transaction.complete(Response::bytes("paid")).await;
+        let completed = transaction.complete(StoredValue::bytes("paid")).await;
         assert!(matches!(completed, Err(TransactionError::Ended)), "{sql}: {completed:?}");
         assert_eq!(shop.payments().await, 1);
         assert_eq!(shop.eventual_attempt().await, 2, "{sql}");
@@ -48,7 +48,7 @@ async fn a_commit_in_the_users_sql_is_never_silent_though_the_connection_is_lost
     transaction.batch_execute("COMMIT").await.unwrap();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT'";
     shop.server.client().await.batch_execute(end).await.unwrap();
-    transaction.complete(Response::bytes("paid")).await.unwrap_err();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap_err();
     assert_eq!(shop.payments().await, 1);
     assert_eq!(shop.eventual_attempt().await, 2);
 }
@@ -60,7 +60,7 @@ async fn a_transaction_that_its_user_prepares_for_two_phases_is_not_said_to_be_r
     let transaction = begun(&shop).await;
     pay(&transaction).await;
     transaction.batch_execute("PREPARE TRANSACTION 'theirs'").await.unwrap();
-    let completed = transaction.complete(Response::bytes("paid")).await;
+    let completed = transaction.complete(StoredValue::bytes("paid")).await;
     assert!(matches!(completed, Err(TransactionError::Ended)), "{completed:?}");
     assert_eq!(shop.next_attempt().await, None);
     shop.server.client().await.batch_execute("COMMIT PREPARED 'theirs'").await.unwrap();
@@ -77,7 +77,8 @@ async fn a_commit_in_a_block_or_a_procedure_is_refused_by_the_server_and_nothing
         let transaction = begun(&shop).await;
         pay(&transaction).await;
         transaction.batch_execute(sql).await.unwrap_err();
-        let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else {
+        let Err(TransactionError::Store(error)) = transaction.complete(StoredValue::bytes("paid")).await
+        else {
             panic!()
         };
         assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
@@ -95,7 +96,7 @@ async fn a_copy_that_is_not_finished_does_not_keep_the_key() {
     .await;
     let transaction = begun(&shop).await;
     let sink = transaction.copy_in::<_, &'static [u8]>("COPY payment (key) FROM STDIN").await.unwrap();
-    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else {
+    let Err(TransactionError::Store(error)) = transaction.complete(StoredValue::bytes("paid")).await else {
         panic!()
     };
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Timeout, Effect::NotApplied));
@@ -126,7 +127,7 @@ async fn a_connection_whose_prepared_statements_its_user_has_thrown_away_is_not_
     assert!(shop.store.get(&key()).await.unwrap().is_none());
     let transaction = begun(&shop).await;
     transaction.batch_execute("DEALLOCATE ALL").await.unwrap();
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     let error = shop.store.get(&key()).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
     shop.store.get(&key()).await.unwrap().unwrap();

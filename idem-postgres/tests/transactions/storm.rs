@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use conformance_tests::server::Proxy;
-use idem_core::{Admission, Engine, Key, Response};
+use idem_core::{Admission, Engine, Key, StoredValue};
 use idem_postgres::{Options, ReservationExt};
 
 use crate::postgres::Postgres;
@@ -71,7 +71,7 @@ async fn through_cut_links_ended_sessions_and_leases_that_run_out_each_effect_ha
                                 continue;
                             }
                             let answer = random(u64::MAX).to_string();
-                            let _ = transaction.complete(Response::bytes(answer)).await;
+                            let _ = transaction.complete(StoredValue::bytes(answer)).await;
                         }
                         Ok(Admission::Replayed(response)) => break answers.push(response.body),
                         _ => tokio::time::sleep(Duration::from_millis(5)).await,

@@ -1,8 +1,10 @@
 //! Owners whose lease is over: inside of their transaction, and before it.
 
+use conformance_tests::span;
 use std::time::Duration;
 
-use idem_core::{Effect, OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response};
+use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Effect, ReservationStore, StoredValue};
 use idem_postgres::{Options, ReservationExt, TransactionError};
 
 use crate::postgres::Postgres;
@@ -18,14 +20,14 @@ async fn nobody_takes_the_key_of_a_transaction_that_is_open_past_its_lease() {
     let transaction = shop.reserved().await.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
     shop.server.clock().forward(LEASE * 2);
-    let challenger = Reserve::new(OwnerToken::random(), payload(), LEASE);
+    let challenger = ReserveRequest::new(OwnerToken::random(), payload(), span(LEASE));
     match shop.store.reserve(&key(), challenger).await.unwrap() {
         ReserveOutcome::InFlight { attempt: 1, lease_left } => {
             assert!(!lease_left.is_zero() && lease_left <= LEASE);
         }
         other => panic!("{other:?}"),
     }
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert!(shop.is_replayed("paid").await);
     assert_eq!(shop.payments().await, 1);
 }
@@ -48,7 +50,7 @@ async fn an_owner_whose_lease_is_over_and_whose_key_nobody_took_completes() {
     shop.server.clock().forward(LEASE * 2);
     let transaction = late.begin_transaction(&shop.store).await.unwrap();
     pay(&transaction).await;
-    transaction.complete(Response::bytes("paid")).await.unwrap();
+    transaction.complete(StoredValue::bytes("paid")).await.unwrap();
     assert!(shop.is_replayed("paid").await);
 }
 
@@ -61,7 +63,7 @@ async fn a_record_that_expires_inside_of_its_transaction_is_lost_and_its_effect_
     // It is locked, so that it is neither swept nor taken.
     assert_eq!(shop.store.sweep(10).await.unwrap(), 0);
     assert_eq!(shop.next_attempt().await, None);
-    let completed = transaction.complete(Response::bytes("paid")).await;
+    let completed = transaction.complete(StoredValue::bytes("paid")).await;
     assert!(matches!(completed, Err(TransactionError::Lost)), "{completed:?}");
     assert_eq!(shop.payments().await, 0);
     assert_eq!(shop.eventual_attempt().await, 1);
@@ -77,7 +79,7 @@ async fn the_key_of_a_client_that_vanished_inside_of_its_transaction_becomes_fre
     shop.until_no_transaction_is_open().await;
     shop.server.clock().forward(LEASE * 2);
     assert_eq!(shop.eventual_attempt().await, 2);
-    let Err(TransactionError::Store(error)) = transaction.complete(Response::bytes("paid")).await else {
+    let Err(TransactionError::Store(error)) = transaction.complete(StoredValue::bytes("paid")).await else {
         panic!()
     };
     assert_eq!(error.effect, Effect::NotApplied);
@@ -91,14 +93,16 @@ async fn a_heartbeat_that_finds_the_record_locked_by_its_owner_is_still_the_owne
     let mut client = shop.server.client().await;
     let locking = client.transaction().await.unwrap();
     locking.execute("SELECT FROM idem_record FOR UPDATE", &[]).await.unwrap();
-    let renewed = shop.store.renew(&key(), reservation.owner(), LEASE).await.unwrap();
+    let renewed =
+        shop.store.renew(&key(), idem_core::backend::owner(&reservation), span(LEASE)).await.unwrap();
     match renewed {
         // Nothing was extended, and nothing is promised.
         idem_core::RenewOutcome::Renewed { lease_left } => assert!(lease_left < LEASE),
         other => panic!("{other:?}"),
     }
     shop.server.clock().forward(LEASE * 2);
-    let renewed = shop.store.renew(&key(), reservation.owner(), LEASE).await.unwrap();
+    let renewed =
+        shop.store.renew(&key(), idem_core::backend::owner(&reservation), span(LEASE)).await.unwrap();
     assert_eq!(renewed, idem_core::RenewOutcome::Renewed { lease_left: Duration::ZERO });
 }
 

@@ -1,8 +1,8 @@
 // Outside of a transaction, the completion would be committed before its effect.
 async fn pay(store: &idem_postgres::PostgresStore, client: &mut tokio_postgres::Client) {
-    let completion = idem_core::Completion::new(idem_core::Answer::NotKept, std::time::Duration::from_secs(1));
+    let completion = idem_core::store::Completion::new(idem_core::Answer::NotKept, std::time::Duration::from_secs(1));
     let key = idem_core::Key::new("payments", "42").unwrap();
-    let _ = store.complete_in(client, &key, idem_core::OwnerToken::random(), completion).await;
+    let _ = store.complete_in(client, &key, idem_core::store::OwnerToken::random(), completion).await;
 }
 
 fn main() {}

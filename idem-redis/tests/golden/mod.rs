@@ -1,9 +1,8 @@
 //! Records of every released version, byte for byte, and what they mean. The bytes were written down by hand after the
 //! layouts of `src/frame.rs`, and not by this crate. They never change.
 
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 
 const FENCE: u64 = 1_767_268_800_000_001;
 const DAY: u64 = 86_400_000;
@@ -20,11 +19,11 @@ pub(crate) struct Golden {
 }
 
 pub(crate) fn records() -> Vec<Golden> {
-    let json = Response { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
+    let json = StoredValue { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
     let in_flight = |lease: u64, record_ttl: u64, lease_until, abandoned| State::InFlight {
         lease_until: at(lease_until),
-        lease: Span::from_micros(lease * 1000),
-        record_ttl: Span::from_micros(record_ttl * 1000),
+        lease: Span::from_micros(lease * 1000).unwrap(),
+        record_ttl: Span::from_micros(record_ttl * 1000).unwrap(),
         abandoned,
     };
     let completed =
@@ -57,7 +56,7 @@ pub(crate) fn records() -> Vec<Golden> {
             include_str!("v1_empty.hex"),
             1,
             90_000,
-            completed(Response::bytes("").into(), OVER_AT - 90_001),
+            completed(StoredValue::bytes("").into(), OVER_AT - 90_001),
         ),
         golden(
             "not kept",

@@ -1,5 +1,6 @@
 //! Servers that do not keep records.
 
+use conformance_tests::span;
 use idem_core::{Effect, RenewOutcome, StoreErrorKind};
 use idem_redis::{Fact, HealthMode};
 
@@ -55,7 +56,7 @@ async fn eviction_that_is_switched_on_later_ends_new_reservations_and_nothing_el
     assert!(matches!(refused, ReserveOutcome::InFlight { .. }), "{refused:?}");
     let replayed = store.reserve(&key("done"), request(OwnerToken::random())).await.unwrap();
     assert!(matches!(replayed, ReserveOutcome::Completed { .. }), "{replayed:?}");
-    let renewed = store.renew(&held, owner, HOUR).await.unwrap();
+    let renewed = store.renew(&held, owner, span(HOUR)).await.unwrap();
     assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
     assert_eq!(store.complete(&held, owner, answer(b"done")).await.unwrap(), CompleteOutcome::Completed);
 

@@ -16,12 +16,11 @@ mod secrets;
 #[cfg(feature = "tls")]
 mod tls;
 
+use conformance_tests::span;
 use std::time::Duration;
 
-use idem_core::{
-    Answer, CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReservationStore, Reserve,
-    ReserveOutcome, Response, StoreError,
-};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::{Answer, CompleteOutcome, Fingerprint, Key, ReservationStore, StoreError, StoredValue};
 use idem_redis::{Options, RedisStore};
 use servers::aside;
 use tokio::time::Instant;
@@ -32,12 +31,12 @@ fn key(name: &str) -> Key {
     Key::new("links", name).unwrap()
 }
 
-fn request(owner: OwnerToken) -> Reserve {
-    Reserve::new(owner, Fingerprint::of(["payload"]), HOUR)
+fn request(owner: OwnerToken) -> ReserveRequest {
+    ReserveRequest::new(owner, Fingerprint::from_parts(["payload"]), span(HOUR))
 }
 
 fn answer(bytes: &'static [u8]) -> Completion {
-    Completion::new(Answer::Response(Response::bytes(bytes)), HOUR)
+    Completion::new(Answer::Value(StoredValue::bytes(bytes)), span(HOUR))
 }
 
 /// Sends it again, with the same token, for as long as the error says that this may help: what the engine does.

@@ -1,5 +1,6 @@
 //! Operations that replicas have to have.
 
+use conformance_tests::span;
 use idem_core::{Effect, Operation, ReleaseOutcome, StoreErrorKind};
 
 use super::servers::single::{Kind, Server};
@@ -30,7 +31,7 @@ async fn without_its_replicas_an_operation_is_of_unknown_effect_and_is_acknowled
     );
     // It has happened on the master, and asks again each time it is sent again.
     store.reserve(&key, request(owner)).await.unwrap_err();
-    let error = store.renew(&key, owner, HOUR).await.unwrap_err();
+    let error = store.renew(&key, owner, span(HOUR)).await.unwrap_err();
     assert_eq!((error.effect, error.operation), (Effect::Unknown, Operation::Renew));
     store.complete(&key, owner, answer(b"done")).await.unwrap_err();
     let error = store.complete(&key, owner, answer(b"done")).await.unwrap_err();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use conformance_tests::server::MovedClock;
 use conformance_tests::{Ability, Clock, Harness, Instance};
-use idem_core::{FencingToken, Key, Record, ReservationStore, State};
+use idem_core::store::{Record, State};
+use idem_core::{FencingToken, Key, ReservationStore};
 use idem_redis::{Options, RedisStore};
 use redis::Value;
 use redis::aio::MultiplexedConnection;

@@ -76,7 +76,7 @@ impl Service {
         caller: u32,
     ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
         let key = Key::new("POST /databases", name)?;
-        let fingerprint = Fingerprint::of(["POST", "/databases", name]);
+        let fingerprint = Fingerprint::from_parts(["POST", "/databases", name]);
         let mut refusals = 0;
         loop {
             let handler = |_attempt| async { self.application.create(name, caller).await.map(Bytes::from) };

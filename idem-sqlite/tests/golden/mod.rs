@@ -1,9 +1,8 @@
 //! Records of every released version, byte for byte, and what they mean. The bytes were written down by hand after
 //! postcard's wire format (<https://postcard.jamesmunns.com/wire-format>), and not by this crate. They never change.
 
-use idem_core::{
-    Answer, FencingToken, Fingerprint, Format, OwnerToken, Record, Response, Span, State, Timestamp,
-};
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 
 /// The year 2100: none of these is to expire while it is looked at.
 const FAR: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
@@ -18,11 +17,11 @@ pub(crate) struct Golden {
 
 pub(crate) fn records() -> Vec<Golden> {
     let completed_at = Timestamp::from_micros(FENCE + 5);
-    let json = Response { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
+    let json = StoredValue { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };
     let in_flight = |lease, record_ttl, abandoned| State::InFlight {
         lease_until: FAR,
-        lease: Span::from_micros(lease),
-        record_ttl: Span::from_micros(record_ttl),
+        lease: Span::from_micros(lease).unwrap(),
+        record_ttl: Span::from_micros(record_ttl).unwrap(),
         abandoned,
     };
     let completed = |answer: Answer| State::Completed { answer, completed_at };
@@ -30,7 +29,7 @@ pub(crate) fn records() -> Vec<Golden> {
         golden("in flight", include_str!("v1_in_flight.hex"), 1, in_flight(60_000_000, DAY, false)),
         golden("abandoned", include_str!("v1_abandoned.hex"), 2, in_flight(1, 10 * 365 * DAY, true)),
         golden("completed", include_str!("v1_completed.hex"), 300, completed(json.into())),
-        golden("empty", include_str!("v1_empty.hex"), 1, completed(Response::bytes("").into())),
+        golden("empty", include_str!("v1_empty.hex"), 1, completed(StoredValue::bytes("").into())),
         golden("not kept", include_str!("v1_not_kept.hex"), 1, completed(Answer::NotKept)),
         golden("released", include_str!("v1_released.hex"), u32::MAX, State::Released),
     ]

@@ -4,6 +4,7 @@
 //! An operation that was acknowledged has to be there, and nothing may be damaged. At `synchronous=NORMAL` the same
 //! images have to show losses: it says so, and a harness that saw none would see none at `FULL`, either.
 
+use conformance_tests::span;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -12,9 +13,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Fingerprint, Key, OwnerToken, ReleaseOutcome,
-    ReservationStore, Reserve, ReserveOutcome, Response, StateView,
+    AbandonOutcome, Answer, CompleteOutcome, Fingerprint, Key, ReleaseOutcome, ReservationStore, StoredValue,
 };
 use idem_sqlite::{Clock, Options, SqliteStore, Synchronous, Transacted};
 use libtest_mimic::Trial;
@@ -175,12 +176,12 @@ impl Plan {
         Self { key: key(&name), owner: OwnerToken::from_bytes(owner), end, body }
     }
 
-    fn request(&self) -> Reserve {
-        Reserve::new(self.owner, Fingerprint::of(["payload"]), DAY)
+    fn request(&self) -> ReserveRequest {
+        ReserveRequest::new(self.owner, Fingerprint::from_parts(["payload"]), span(DAY))
     }
 
     fn answer(&self) -> Answer {
-        Response::bytes(self.body.clone()).into()
+        StoredValue::bytes(self.body.clone()).into()
     }
 
     /// Reserves the key.
@@ -193,7 +194,7 @@ impl Plan {
     async fn end(&self, store: &SqliteStore) {
         match self.end {
             End::Complete => {
-                let completion = Completion::new(self.answer(), DAY);
+                let completion = Completion::new(self.answer(), span(DAY));
                 let outcome = store.complete(&self.key, self.owner, completion).await.unwrap();
                 assert_eq!(outcome, CompleteOutcome::Completed);
             }

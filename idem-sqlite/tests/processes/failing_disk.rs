@@ -1,5 +1,6 @@
 //! Disks that fail: a sync that says EIO, a disk that is full, a directory in which nothing can be written.
 
+use conformance_tests::span;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
@@ -8,9 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    Admission, CompleteOutcome, Completion, Effect, Engine, ExpiredLeasePolicy, Fingerprint, Outcome,
-    OwnerToken, ReservationStore, Reserve, ReserveOutcome, Response, StoreErrorKind,
+    Admission, CompleteOutcome, Effect, Engine, ExpiredLeasePolicy, Fingerprint, Outcome, ReservationStore,
+    StoreErrorKind, StoredValue,
 };
 use idem_sqlite::{Options, SqliteStore, Transacted};
 use libtest_mimic::{Completion as Ended, Trial};
@@ -90,7 +92,7 @@ async fn the_engine_sends_again(store: &SqliteStore, root: &Path) {
             Ok::<_, std::io::Error>("executed".to_owned())
         };
         let_next_sync_fail(root);
-        let outcome = engine.execute(&key, &Fingerprint::of(["payload"]), handler).await.unwrap();
+        let outcome = engine.execute(&key, &Fingerprint::from_parts(["payload"]), handler).await.unwrap();
         assert!(matches!(outcome, Outcome::Executed(_)), "{outcome:?}");
         assert_eq!(runs.into_inner(), 1);
     }
@@ -105,14 +107,14 @@ async fn a_transaction_is_resolved(store: &SqliteStore, root: &Path) {
     for number in 0..10 {
         let key = key(&format!("transaction {number}"));
         let Admission::Granted(reservation) =
-            engine.reserve(&key, &Fingerprint::of(["payload"])).await.unwrap()
+            engine.reserve(&key, &Fingerprint::from_parts(["payload"])).await.unwrap()
         else {
             panic!("the key is free");
         };
         let_next_sync_fail(root);
         let result = store.complete_reservation(reservation, move |connection| {
             let rows = connection.execute("INSERT INTO ledger (entry) VALUES (?1)", [number])?;
-            Ok::<_, rusqlite::Error>((rows, Response::bytes("answer").into()))
+            Ok::<_, rusqlite::Error>((rows, StoredValue::bytes("answer").into()))
         });
         let is_completed = match result.await {
             Ok(Transacted::Completed(1)) => true,
@@ -122,7 +124,7 @@ async fn a_transaction_is_resolved(store: &SqliteStore, root: &Path) {
         let count = "SELECT count(*) FROM ledger WHERE entry = ?1";
         let rows: u32 = connection.query_row(count, [number], |row| row.get(0)).unwrap();
         assert_eq!(rows, u32::from(is_completed));
-        let next = engine.reserve(&key, &Fingerprint::of(["payload"])).await.unwrap();
+        let next = engine.reserve(&key, &Fingerprint::from_parts(["payload"])).await.unwrap();
         match next {
             Admission::Replayed(_) => assert!(is_completed),
             Admission::Granted(_) => assert!(!is_completed),
@@ -151,7 +153,7 @@ pub(crate) async fn fill_the_disk(directory: &Path) {
         fill(&filler);
     };
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Full, Effect::NotApplied), "{error:?}");
-    let big = Completion::new(Response::bytes(vec![b'x'; 100_000]), DAY);
+    let big = Completion::new(StoredValue::bytes(vec![b'x'; 100_000]), span(DAY));
     let error = store.complete(&key("running"), running, big).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Full, Effect::NotApplied), "{error:?}");
 
@@ -160,9 +162,10 @@ pub(crate) async fn fill_the_disk(directory: &Path) {
     assert!(matches!(refused, ReserveOutcome::InFlight { .. }), "nor does a refusal: {refused:?}");
     // A lease ends without anybody writing it down.
     hands.forward(LEASE);
-    assert!(store.get(&key("crashed")).await.unwrap().unwrap().is_up_for_takeover());
-    let request = Reserve::new(OwnerToken::random(), Fingerprint::of(["payload"]), LEASE)
-        .on_expired_lease(ExpiredLeasePolicy::Refuse);
+    assert!(store.get(&key("crashed")).await.unwrap().unwrap().can_be_taken_over());
+    let request =
+        ReserveRequest::new(OwnerToken::random(), Fingerprint::from_parts(["payload"]), span(LEASE))
+            .on_expired_lease(ExpiredLeasePolicy::Refuse);
     let refused = store.reserve(&key("crashed"), request).await.unwrap();
     assert_eq!(refused, ReserveOutcome::LeaseExpired { attempt: 1 });
 

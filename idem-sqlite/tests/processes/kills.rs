@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, SystemTime};
 
-use idem_core::{Admission, CompleteOutcome, Engine, Fingerprint, InFlightPolicy, Response};
+use idem_core::{Admission, CompleteOutcome, Engine, Fingerprint, InFlightPolicy, StoredValue};
 use idem_sqlite::{Clock, Options, SqliteStore, Transacted};
 use libtest_mimic::Trial;
 use rusqlite::Connection;
@@ -189,11 +189,11 @@ pub(crate) async fn provide(directory: &Path) {
     let ahead = Duration::from_secs(variable(AHEAD).parse().unwrap());
     let clock = Clock::from_fn(move || SystemTime::now() + ahead);
     let store = SqliteStore::open(directory.join("idem.db"), Options::new().clock(clock)).await.unwrap();
-    let in_flight = InFlightPolicy::Wait { at_most: LEASE / 2 };
+    let in_flight = InFlightPolicy::Wait { timeout: LEASE / 2 };
     let engine = Engine::builder(store.clone()).lease(LEASE).in_flight(in_flight).build().unwrap();
 
     stop(&window, BEFORE_THE_RESERVATION);
-    let answer = match engine.reserve(&key(&name), &Fingerprint::of(["payload"])).await.unwrap() {
+    let answer = match engine.reserve(&key(&name), &Fingerprint::from_parts(["payload"])).await.unwrap() {
         Admission::Granted(reservation) => {
             stop(&window, AFTER_THE_RESERVATION);
             let (attempt, fence) = (reservation.attempt().number, reservation.attempt().fence);
@@ -206,7 +206,7 @@ pub(crate) async fn provide(directory: &Path) {
                 }
             };
             if transactional {
-                let (window, response) = (window.clone(), Response::bytes(answer.clone()));
+                let (window, response) = (window.clone(), StoredValue::bytes(answer.clone()));
                 let done = store.complete_reservation(reservation, move |connection| {
                     let rows = effect(connection)?;
                     stop(&window, INSIDE_THE_TRANSACTION);
@@ -216,7 +216,7 @@ pub(crate) async fn provide(directory: &Path) {
             } else {
                 effect(&open_ledger(directory)).unwrap();
                 stop(&window, AFTER_THE_EFFECT);
-                let done = reservation.complete(Response::bytes(answer.clone())).await.unwrap();
+                let done = reservation.complete(StoredValue::bytes(answer.clone())).await.unwrap();
                 assert_eq!(done, CompleteOutcome::Completed);
             }
             answer

@@ -1,13 +1,15 @@
 //! What the tests of the store share: a store in a directory of its own, and short words for its operations.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+use conformance_tests::span;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, FencingToken, Fingerprint, Key, OwnerToken,
-    ReleaseOutcome, ReservationStore, Reserve, ReserveOutcome, Response, StoreError,
+    AbandonOutcome, Answer, CompleteOutcome, FencingToken, Fingerprint, Key, ReleaseOutcome,
+    ReservationStore, StoreError, StoredValue,
 };
 use idem_sqlite::{Clock, Options, SqliteStore};
 use tempfile::TempDir;
@@ -82,7 +84,7 @@ pub(crate) async fn reserve(
     key: &Key,
     owner: OwnerToken,
 ) -> Result<ReserveOutcome, StoreError> {
-    store.reserve(key, Reserve::new(owner, Fingerprint::of(["payload"]), LEASE)).await
+    store.reserve(key, ReserveRequest::new(owner, Fingerprint::from_parts(["payload"]), span(LEASE))).await
 }
 
 pub(crate) async fn reserved(store: &SqliteStore, key: &Key) -> (OwnerToken, FencingToken, u32) {
@@ -99,7 +101,7 @@ pub(crate) async fn complete(
     owner: OwnerToken,
     answer: &'static str,
 ) -> Result<CompleteOutcome, StoreError> {
-    store.complete(key, owner, Completion::new(Response::bytes(answer), DAY)).await
+    store.complete(key, owner, Completion::new(StoredValue::bytes(answer), span(DAY))).await
 }
 
 pub(crate) async fn completed(store: &SqliteStore, key: &Key, owner: OwnerToken, answer: &'static str) {
@@ -109,7 +111,7 @@ pub(crate) async fn completed(store: &SqliteStore, key: &Key, owner: OwnerToken,
 /// Whether a duplicate is given this answer.
 pub(crate) async fn is_replayed(store: &SqliteStore, key: &Key, answer: &'static str) -> bool {
     let outcome = reserve(store, key, OwnerToken::random()).await.unwrap();
-    matches!(outcome, ReserveOutcome::Completed { answer: Answer::Response(found), .. } if found == Response::bytes(answer))
+    matches!(outcome, ReserveOutcome::Completed { answer: Answer::Value(found), .. } if found == StoredValue::bytes(answer))
 }
 
 pub(crate) async fn released(store: &SqliteStore, key: &Key, owner: OwnerToken) {

@@ -10,7 +10,8 @@ mod support;
 
 use std::time::Duration;
 
-use idem_core::{Answer, Effect, OwnerToken, ReservationStore, Response, StoreErrorKind};
+use idem_core::store::OwnerToken;
+use idem_core::{Answer, Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_sqlite::{Options, SqliteStore, Transacted};
 use rusqlite::Connection;
 
@@ -142,5 +143,5 @@ fn entries(place: &Place) -> Vec<String> {
 
 fn note(connection: &Connection, entry: &str) -> rusqlite::Result<(usize, Answer)> {
     let rows = connection.execute("INSERT INTO ledger (entry) VALUES (?1)", [entry])?;
-    Ok((rows, Response::bytes("noted").into()))
+    Ok((rows, StoredValue::bytes("noted").into()))
 }

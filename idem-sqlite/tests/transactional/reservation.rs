@@ -11,12 +11,12 @@ use crate::{entries, note, with_ledger};
 async fn a_reservation_is_completed_with_its_effect_and_its_waiters_are_given_the_answer() {
     let place = Place::new();
     let store = with_ledger(&place).await;
-    let wait = InFlightPolicy::Wait { at_most: LEASE };
+    let wait = InFlightPolicy::Wait { timeout: LEASE };
     let engine = Engine::builder(store.clone()).in_flight(wait).build().unwrap();
     let reservation = granted(&engine, "a").await;
     let waiter = tokio::spawn({
         let engine = engine.clone();
-        async move { engine.reserve(&key("a"), &Fingerprint::of(["payload"])).await.unwrap() }
+        async move { engine.reserve(&key("a"), &Fingerprint::from_parts(["payload"])).await.unwrap() }
     });
     tokio::task::yield_now().await;
     let done = store.complete_reservation(reservation, |connection| note(connection, "a")).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_reservation_whose_step_fails_is_released_and_one_whose_step_panics_is
     assert!(panicked.await.unwrap_err().is_panic());
     // The guard abandons in the background; the next caller runs once that has arrived.
     let third = loop {
-        match engine.reserve(&key("a"), &Fingerprint::of(["payload"])).await.unwrap() {
+        match engine.reserve(&key("a"), &Fingerprint::from_parts(["payload"])).await.unwrap() {
             Admission::Granted(reservation) => break reservation,
             Admission::InFlight { .. } => tokio::task::yield_now().await,
             other => panic!("{other:?}"),
@@ -72,7 +72,7 @@ async fn a_reservation_that_was_taken_over_has_no_effect() {
 }
 
 async fn granted(engine: &Engine, name: &str) -> Reservation {
-    match engine.reserve(&key(name), &Fingerprint::of(["payload"])).await.unwrap() {
+    match engine.reserve(&key(name), &Fingerprint::from_parts(["payload"])).await.unwrap() {
         Admission::Granted(reservation) => reservation,
         other => panic!("{other:?}"),
     }

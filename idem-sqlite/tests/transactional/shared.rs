@@ -1,6 +1,7 @@
 //! Steps that share their transaction: what one does must not be another's loss.
 
-use idem_core::{Answer, Effect, OwnerToken, ReservationStore, Response, StoreErrorKind};
+use idem_core::store::OwnerToken;
+use idem_core::{Answer, Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_sqlite::{SqliteStore, Transacted};
 use rusqlite::Connection;
 
@@ -106,7 +107,7 @@ async fn a_step_that_goes_on_after_its_transaction_was_undone_has_no_effect() {
         let _ = connection.execute("INSERT OR ROLLBACK INTO account VALUES (1)", []);
         let _ = note(connection, "beside");
         let _ = connection.execute_batch("SAVEPOINT own; INSERT INTO ledger VALUES ('within'); RELEASE own");
-        Ok::<_, rusqlite::Error>(((), Response::bytes("noted").into()))
+        Ok::<_, rusqlite::Error>(((), StoredValue::bytes("noted").into()))
     };
     let error = store.complete_with(&key("a"), owner, DAY, step).await.unwrap_err();
     assert_eq!(error.effect, Effect::NotApplied);

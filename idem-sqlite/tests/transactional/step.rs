@@ -1,6 +1,7 @@
 //! What a step may do with the connection, and what it cannot.
 
-use idem_core::{Effect, OwnerToken, ReservationStore, Response, StoreErrorKind};
+use idem_core::store::OwnerToken;
+use idem_core::{Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_sqlite::Transacted;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
@@ -148,7 +149,7 @@ async fn a_step_can_write_a_table_with_a_full_text_index() {
         connection.execute("INSERT INTO words VALUES ('a word')", [])?;
         let select = "SELECT count(*) FROM words WHERE words MATCH 'word'";
         let found: u32 = connection.query_row(select, [], |row| row.get(0))?;
-        Ok::<_, rusqlite::Error>((found, Response::bytes("noted").into()))
+        Ok::<_, rusqlite::Error>((found, StoredValue::bytes("noted").into()))
     };
     assert_eq!(store.complete_with(&key("a"), owner, DAY, step).await.unwrap(), Transacted::Completed(1));
 }

@@ -1,10 +1,11 @@
 //! The guard: for callers who settle a reservation themselves.
 
 use idem_core::{
-    AbandonOutcome, Admission, CompleteOutcome, Engine, ReleaseOutcome, RenewOutcome, Reservation, Response,
+    AbandonOutcome, Admission, CompleteOutcome, Engine, ReleaseOutcome, RenewOutcome, Reservation,
+    StoredValue,
 };
 
-use super::{engine, is_up_for_takeover, next_attempt};
+use super::{can_be_taken_over, engine, next_attempt};
 use crate::case::cases;
 use crate::context::{Context, fingerprint};
 
@@ -19,10 +20,10 @@ cases![Engine:
 
 async fn n112_a_guard_completes(cx: Context) {
     let engine = engine(&cx);
-    let completed = granted(&cx, &engine).await.complete(Response::bytes("an answer")).await;
+    let completed = granted(&cx, &engine).await.complete(StoredValue::bytes("an answer")).await;
     assert!(matches!(completed, Ok(CompleteOutcome::Completed)), "{completed:?}");
     match admission(&cx, &engine).await {
-        Admission::Replayed(response) => assert!(response == Response::bytes("an answer")),
+        Admission::Replayed(response) => assert!(response == StoredValue::bytes("an answer")),
         other => panic!("{other:?}"),
     }
 }
@@ -51,7 +52,7 @@ async fn n112_a_guard_renews(cx: Context) {
 async fn n112_a_dropped_guard_is_abandoned(cx: Context) {
     let engine = engine(&cx);
     drop(granted(&cx, &engine).await);
-    cx.until("the abandon is acknowledged", async || is_up_for_takeover(&cx).await).await;
+    cx.until("the abandon is acknowledged", async || can_be_taken_over(&cx).await).await;
     assert_eq!(next_attempt(&cx, &engine).await, 2);
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use idem_core::{Engine, ExecuteError, HandlerErrorPolicy, Operation, Outcome};
 use tokio::sync::oneshot;
 
-use super::{Executed, build, builder, engine, is_completed, is_up_for_takeover, next_attempt, run};
+use super::{Executed, build, builder, can_be_taken_over, engine, is_completed, next_attempt, run};
 use crate::case::cases;
 use crate::context::{Context, fingerprint};
 use crate::{Counted, Fault, Faulty};
@@ -90,7 +90,7 @@ async fn n101_after_a_dropped_execution_the_next_caller_runs_at_once_as_attempt_
         outcome = hung => panic!("{outcome:?}"),
         started = has_started => started.expect("the handler runs"),
     }
-    cx.until("the abandon is acknowledged", async || is_up_for_takeover(&cx).await).await;
+    cx.until("the abandon is acknowledged", async || can_be_taken_over(&cx).await).await;
     assert_eq!(next_attempt(&cx, &engine).await, 2);
 }
 

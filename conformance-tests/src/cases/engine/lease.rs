@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use idem_core::{Attempt, ExecuteError, Operation, Outcome, ReserveOutcome};
+use idem_core::store::ReserveOutcome;
+use idem_core::{Attempt, ExecuteError, Operation, Outcome};
 use tokio::sync::oneshot;
 
-use super::{build, builder, faulty, hang, is_up_for_takeover, next_attempt};
+use super::{build, builder, can_be_taken_over, faulty, hang, next_attempt};
 use crate::Fault;
 use crate::caller::Caller;
 use crate::case::cases;
@@ -57,10 +58,10 @@ async fn n109_a_heartbeat_keeps_the_key_of_a_long_handler(cx: Context) {
 }
 
 async fn n109_a_hung_handler_holds_its_key_no_longer_than_heartbeat_at_most(cx: Context) {
-    let engine = build(builder(&cx).lease(MINUTE).heartbeat_at_most(5 * MINUTE));
+    let engine = build(builder(&cx).lease(MINUTE).max_renewal(5 * MINUTE));
     let hung = hang(&cx, &engine).await;
     cx.pass(4 * MINUTE).await;
-    assert!(!is_up_for_takeover(&cx).await);
+    assert!(!can_be_taken_over(&cx).await);
     cx.pass(MINUTE).await;
     assert_eq!(next_attempt(&cx, &engine).await, 2);
     hung.abort();

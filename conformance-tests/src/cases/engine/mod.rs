@@ -83,8 +83,8 @@ pub(super) async fn next_attempt(cx: &Context, engine: &Engine) -> u32 {
     }
 }
 
-pub(super) async fn is_up_for_takeover(cx: &Context) -> bool {
-    cx.caller().get().await.is_some_and(|view| view.is_up_for_takeover())
+pub(super) async fn can_be_taken_over(cx: &Context) -> bool {
+    cx.caller().get().await.is_some_and(|view| view.can_be_taken_over())
 }
 
 pub(super) async fn is_completed(cx: &Context) -> bool {

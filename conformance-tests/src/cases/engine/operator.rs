@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use idem_core::{Engine, ExecuteError, ExpiredLeasePolicy, Outcome, Resolution, ResolveOutcome, Response};
+use idem_core::{Engine, ExecuteError, ExpiredLeasePolicy, Outcome, Resolution, ResolveOutcome, StoredValue};
 use tokio::sync::oneshot;
 
 use super::{build, builder, engine, hang, is_completed, never_run, run};
@@ -78,7 +78,7 @@ async fn n111_an_expired_key_is_refused_until_it_is_resolved(cx: Context) {
 
 async fn n111_an_operator_completes_an_expired_key(cx: Context) {
     let engine = expired(&cx).await;
-    let found = Resolution::Complete(Response::bytes("found by the operator"));
+    let found = Resolution::Complete(StoredValue::bytes("found by the operator"));
     assert_eq!(resolve(&cx, &engine, found).await, ResolveOutcome::Resolved);
     let handler = |_| async { Ok::<_, Infallible>(Bytes::from("run again")) };
     let replayed = engine.execute_bytes(&cx.key(), &fingerprint("payload"), handler).await;

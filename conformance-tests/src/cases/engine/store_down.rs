@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 
-use idem_core::{
-    Attempt, ExecuteError, Operation, Outcome, ReserveOutcome, StoreErrorKind, StoreFailurePolicy,
-};
+use idem_core::store::ReserveOutcome;
+use idem_core::{Attempt, ExecuteError, Operation, Outcome, StoreErrorKind, StoreFailurePolicy};
 
 use super::{faulty, never_run, next_attempt, run};
 use crate::Fault;
@@ -43,7 +42,7 @@ async fn n104_a_reservation_given_up_as_unknown_is_released(cx: Context) {
 async fn n105_failing_open_the_handler_runs_and_the_outcome_says_so(cx: Context) {
     let (engine, faults) = faulty(&cx, |builder| builder.store_failure(StoreFailurePolicy::FailOpen));
     faults.set_all(Some(Fault::Refused(StoreErrorKind::Unavailable)));
-    let handler = |attempt: Attempt| async move { Ok::<_, Infallible>(attempt.unprotected()) };
+    let handler = |attempt: Attempt| async move { Ok::<_, Infallible>(attempt.is_unprotected()) };
     let outcome = engine.execute(&cx.key(), &fingerprint("payload"), handler).await;
     assert!(matches!(outcome, Ok(Outcome::Unprotected(true))), "{outcome:?}");
 }

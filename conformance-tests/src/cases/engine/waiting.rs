@@ -176,7 +176,7 @@ async fn a_thousand_waiters(cx: &Context) -> (Vec<Executed>, Counted) {
 
 /// An engine whose callers wait. Its leases end in no case.
 fn waiting(store: impl ReservationStore) -> Engine {
-    build(Engine::builder(store).lease(HOUR).in_flight(InFlightPolicy::Wait { at_most: HOUR }))
+    build(Engine::builder(store).lease(HOUR).in_flight(InFlightPolicy::Wait { timeout: HOUR }))
 }
 
 fn wait(engine: &Engine, payload: &'static str) -> JoinHandle<Executed> {

@@ -1,10 +1,9 @@
 //! Stores that keep an abandoned key closed, open it for the wrong caller, or forget it.
 
 use conformance_tests::Rules;
-use idem_core::{
-    AbandonOutcome, FencingToken, Fingerprint, Record, RenewOutcome, ReserveOutcome, State, Timestamp,
-    transition,
-};
+use conformance_tests::span;
+use idem_core::store::{Record, ReserveOutcome, State, Timestamp, transition};
+use idem_core::{AbandonOutcome, FencingToken, Fingerprint, RenewOutcome};
 
 use crate::broken::{Broken, altered};
 
@@ -116,16 +115,16 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             abandon: |found, owner, now| match found {
                 None => {
-                    let lease_until = now.after(std::time::Duration::from_secs(3600).into());
+                    let lease_until = now.saturating_add(span(std::time::Duration::from_secs(3600)));
                     let record = Record {
                         owner,
                         fence: FencingToken::MIN,
                         attempt: 1,
-                        fingerprint: Fingerprint::of(["payload"]),
+                        fingerprint: Fingerprint::from_parts(["payload"]),
                         state: State::InFlight {
                             lease_until,
-                            lease: std::time::Duration::from_secs(3600).into(),
-                            record_ttl: std::time::Duration::from_secs(3600).into(),
+                            lease: span(std::time::Duration::from_secs(3600)),
+                            record_ttl: span(std::time::Duration::from_secs(3600)),
                             abandoned: true,
                         },
                         expires_at: lease_until,
@@ -156,7 +155,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             abandon: |found, owner, now| {
                 altered(transition::abandon(found, owner, now), |record| {
-                    record.expires_at = now.after(std::time::Duration::from_secs(3600).into());
+                    record.expires_at = now.saturating_add(span(std::time::Duration::from_secs(3600)));
                 })
             },
             ..Rules::CORRECT

@@ -1,10 +1,8 @@
 //! Stores that accept the wrong answer, lose the right one, or change it.
 
 use conformance_tests::Rules;
-use idem_core::{
-    Answer, CompleteOutcome, Completion, FencingToken, Fingerprint, Format, OwnerToken, Record, Response,
-    State, Timestamp, transition,
-};
+use idem_core::store::{Completion, OwnerToken, Record, State, Timestamp, transition};
+use idem_core::{Answer, CompleteOutcome, FencingToken, Fingerprint, Format, StoredValue};
 
 use crate::broken::{Broken, altered};
 
@@ -52,7 +50,7 @@ pub(crate) const BUGS: &[Broken] = &[
                     let outcome = if is_same {
                         CompleteOutcome::AlreadyCompleted
                     } else {
-                        CompleteOutcome::ResponseConflict
+                        CompleteOutcome::AnswerConflict
                     };
                     (outcome, Some(completed(record, completion, now)))
                 }
@@ -71,7 +69,7 @@ pub(crate) const BUGS: &[Broken] = &[
             complete: |found, owner, completion, now| {
                 let (outcome, write) = transition::complete(found, owner, completion, now);
                 match outcome {
-                    CompleteOutcome::ResponseConflict => (CompleteOutcome::AlreadyCompleted, write),
+                    CompleteOutcome::AnswerConflict => (CompleteOutcome::AlreadyCompleted, write),
                     other => (other, write),
                 }
             },
@@ -124,7 +122,7 @@ pub(crate) const BUGS: &[Broken] = &[
         "stores the bytes and not their format",
         Rules {
             complete: |found, owner, mut completion, now| {
-                if let Answer::Response(response) = &mut completion.answer {
+                if let Answer::Value(response) = &mut completion.answer {
                     response.format = Format::BYTES;
                 }
                 transition::complete(found, owner, completion, now)
@@ -217,7 +215,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             complete: |found, owner, mut completion, now| {
                 if completion.answer == Answer::NotKept {
-                    completion.answer = Response::bytes("").into();
+                    completion.answer = StoredValue::bytes("").into();
                 }
                 transition::complete(found, owner, completion, now)
             },
@@ -236,7 +234,7 @@ pub(crate) const BUGS: &[Broken] = &[
                 let (outcome, write) = transition::complete(found, owner, completion, now);
                 match outcome {
                     CompleteOutcome::AlreadyCompleted if is_not_kept => {
-                        (CompleteOutcome::ResponseConflict, write)
+                        (CompleteOutcome::AnswerConflict, write)
                     }
                     other => (other, write),
                 }
@@ -303,7 +301,7 @@ pub(crate) const BUGS: &[Broken] = &[
     Broken::rules(
         "cuts what is too large for it",
         Rules {
-            check_complete: Completion::check,
+            check_complete: |_| Ok(()),
             complete: |found, owner, completion, now| {
                 let limit = conformance_tests::Reference::MAX_ANSWER_BYTES;
                 let completion = with_body(completion, |body| body[..body.len().min(limit)].to_vec());
@@ -339,7 +337,7 @@ fn is_completed(record: &Record) -> bool {
 fn completed(record: &Record, completion: Completion, now: Timestamp) -> Record {
     Record {
         state: State::Completed { answer: completion.answer, completed_at: now },
-        expires_at: now.after(completion.retention.into()),
+        expires_at: now.saturating_add(completion.retention.into()),
         ..*record
     }
 }
@@ -349,14 +347,14 @@ fn new_record(owner: OwnerToken, now: Timestamp) -> Record {
         owner,
         fence: FencingToken::MIN,
         attempt: 1,
-        fingerprint: Fingerprint::of(["payload"]),
+        fingerprint: Fingerprint::from_parts(["payload"]),
         state: State::Released,
         expires_at: now,
     }
 }
 
 fn with_body(mut completion: Completion, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Completion {
-    if let Answer::Response(response) = &mut completion.answer {
+    if let Answer::Value(response) = &mut completion.answer {
         response.body = change(&response.body).into();
     }
     completion

@@ -1,7 +1,8 @@
 //! Stores whose fences do not grow.
 
 use conformance_tests::Rules;
-use idem_core::{FencingToken, Record, ReserveOutcome, State, Timestamp, transition};
+use idem_core::FencingToken;
+use idem_core::store::{Record, ReserveOutcome, State, Timestamp, transition};
 
 use crate::broken::Broken;
 

@@ -1,7 +1,7 @@
 //! Stores that take another payload for the same request.
 
 use conformance_tests::{Rules, TryStep};
-use idem_core::{Record, Reserve, ReserveOutcome, State, Timestamp, transition};
+use idem_core::store::{Record, ReserveOutcome, ReserveRequest, State, Timestamp, transition};
 
 use crate::broken::{Broken, altered};
 
@@ -148,7 +148,11 @@ fn in_flight(record: &Record) -> bool {
     matches!(record.state, State::InFlight { .. })
 }
 
-fn blind_to_payloads(found: Option<&Record>, request: &Reserve, now: Timestamp) -> TryStep<ReserveOutcome> {
+fn blind_to_payloads(
+    found: Option<&Record>,
+    request: &ReserveRequest,
+    now: Timestamp,
+) -> TryStep<ReserveOutcome> {
     let same = found.cloned().map(|record| Record { fingerprint: request.fingerprint, ..record });
     transition::reserve(same.as_ref(), request, now)
 }

@@ -1,11 +1,11 @@
 //! Stores that show what is not there, hide what is, or change it by looking.
 
+use conformance_tests::span;
 use std::time::Duration;
 
 use conformance_tests::Rules;
-use idem_core::{
-    Answer, FencingToken, Fingerprint, OwnerToken, Record, Response, State, StateView, Timestamp, transition,
-};
+use idem_core::store::{OwnerToken, Record, State, StateView, Timestamp, transition};
+use idem_core::{Answer, FencingToken, Fingerprint, StoredValue};
 
 use crate::broken::Broken;
 
@@ -18,9 +18,9 @@ pub(crate) const BUGS: &[Broken] = &[
                     owner: OwnerToken::from_bytes([0; 16]),
                     fence: FencingToken::MIN,
                     attempt: 1,
-                    fingerprint: Fingerprint::of(["payload"]),
+                    fingerprint: Fingerprint::from_parts(["payload"]),
                     state: State::Completed { answer: Answer::NotKept, completed_at: now },
-                    expires_at: now.after(Duration::from_secs(1).into()),
+                    expires_at: now.saturating_add(span(Duration::from_secs(1))),
                 };
                 (found.unwrap_or(&invented).view(now), None)
             },
@@ -102,10 +102,10 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             get: |found, now| {
                 let mut view = found.and_then(|record| record.view(now));
-                if let Some(StateView::Completed { answer: Answer::Response(response), .. }) =
+                if let Some(StateView::Completed { answer: Answer::Value(response), .. }) =
                     view.as_mut().map(|view| &mut view.state)
                 {
-                    *response = Response::bytes(response.body.clone());
+                    *response = StoredValue::bytes(response.body.clone());
                 }
                 (view, None)
             },
@@ -151,7 +151,7 @@ pub(crate) const BUGS: &[Broken] = &[
                     found.filter(|record| !record.is_expired(now)).and_then(|record| match &record.state {
                         State::Completed { completed_at, .. } => {
                             let retention = record.expires_at.since(*completed_at);
-                            Some(Record { expires_at: now.after(retention.into()), ..record.clone() })
+                            Some(Record { expires_at: now.saturating_add(span(retention)), ..record.clone() })
                         }
                         _ => None,
                     });

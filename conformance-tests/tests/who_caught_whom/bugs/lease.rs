@@ -1,9 +1,11 @@
 //! Stores that end a lease too early or too late, or for the wrong reason.
 
+use conformance_tests::span;
 use std::time::Duration;
 
 use conformance_tests::Rules;
-use idem_core::{Record, RenewOutcome, ReserveOutcome, State, Timestamp, transition};
+use idem_core::RenewOutcome;
+use idem_core::store::{Record, ReserveOutcome, Span, State, Timestamp, transition};
 
 use crate::broken::{Broken, altered};
 
@@ -99,16 +101,14 @@ pub(crate) const BUGS: &[Broken] = &[
         "renews at most once",
         Rules {
             renew: |found, owner, lease, now| match found.map(|record| &record.state) {
-                Some(State::InFlight { lease: last, .. })
-                    if Duration::from(*last) == lease + Duration::from_micros(1) =>
-                {
+                Some(State::InFlight { lease: last, .. }) if last.as_micros() == lease.as_micros() + 1 => {
                     (RenewOutcome::Lost, None)
                 }
                 _ => {
                     let (outcome, write) = transition::renew(found, owner, lease, now);
                     altered((outcome, write), |record| {
                         if let State::InFlight { lease: last, .. } = &mut record.state {
-                            *last = (lease + Duration::from_micros(1)).into();
+                            *last = span(lease.as_duration() + Duration::from_micros(1));
                         }
                     })
                 }
@@ -122,8 +122,11 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             renew: |found, owner, lease, now| match found {
                 None => {
-                    let request =
-                        idem_core::Reserve::new(owner, idem_core::Fingerprint::of(["payload"]), lease);
+                    let request = idem_core::store::ReserveRequest::new(
+                        owner,
+                        idem_core::Fingerprint::from_parts(["payload"]),
+                        lease,
+                    );
                     let granted = transition::reserve(None, &request, now);
                     (RenewOutcome::Lost, granted.ok().and_then(|(_, write)| write))
                 }
@@ -209,7 +212,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             reserve: |found, request, now| {
                 let doubled =
-                    found.map(|record| lease_until(record, |until, lease| until.after(lease.into())));
+                    found.map(|record| lease_until(record, |until, lease| until.saturating_add(lease)));
                 transition::reserve(doubled.as_ref(), request, now)
             },
             ..Rules::CORRECT
@@ -222,8 +225,8 @@ pub(crate) const BUGS: &[Broken] = &[
             reserve: |found, request, now| match found {
                 Some(record) if record.owner != request.owner => {
                     let mine = lease_until(record, |until, lease| {
-                        let began = Timestamp::from_micros(until.as_micros() - micros(lease));
-                        began.after(request.lease.into())
+                        let began = Timestamp::from_micros(until.as_micros() - lease.as_micros());
+                        began.saturating_add(request.lease.into())
                     });
                     transition::reserve(Some(&mine), request, now)
                 }
@@ -240,9 +243,8 @@ pub(crate) const BUGS: &[Broken] = &[
         "gives the last instant of a lease to the holder",
         Rules {
             reserve: |found, request, now| {
-                let longer = found.map(|record| {
-                    lease_until(record, |until, _| until.after(Duration::from_micros(1).into()))
-                });
+                let longer =
+                    found.map(|record| lease_until(record, |until, _| until.saturating_add(Span::MIN)));
                 transition::reserve(longer.as_ref(), request, now)
             },
             ..Rules::CORRECT
@@ -257,7 +259,7 @@ pub(crate) const BUGS: &[Broken] = &[
                 let is_granted = matches!(outcome, ReserveOutcome::Reserved { .. });
                 Ok(altered((outcome, write), |record| {
                     if is_granted {
-                        record.expires_at = now.after(request.record_ttl.into());
+                        record.expires_at = now.saturating_add(request.record_ttl.into());
                     }
                 }))
             },
@@ -283,14 +285,10 @@ pub(crate) const BUGS: &[Broken] = &[
     ),
 ];
 
-fn lease_until(record: &Record, moved: impl FnOnce(Timestamp, Duration) -> Timestamp) -> Record {
+fn lease_until(record: &Record, moved: impl FnOnce(Timestamp, Span) -> Timestamp) -> Record {
     let mut record = record.clone();
     if let State::InFlight { lease_until, lease, .. } = &mut record.state {
-        *lease_until = moved(*lease_until, (*lease).into());
+        *lease_until = moved(*lease_until, *lease);
     }
     record
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).expect("no lease is that long")
 }

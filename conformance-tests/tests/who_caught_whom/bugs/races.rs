@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use conformance_tests::{Reference, Rules};
-use idem_core::{CompleteOutcome, Effect, Key, Operation, StoreError, StoreErrorKind, transition};
+use idem_core::store::transition;
+use idem_core::{CompleteOutcome, Effect, Key, Operation, StoreError, StoreErrorKind};
 use tokio::task::yield_now;
 
 use crate::broken::Broken;

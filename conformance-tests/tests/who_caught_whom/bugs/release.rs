@@ -1,9 +1,11 @@
 //! Stores that free a key for the wrong caller, or bring a released run back to life.
 
+use conformance_tests::span;
 use std::time::Duration;
 
 use conformance_tests::{Rules, TryStep};
-use idem_core::{OwnerToken, Record, ReleaseOutcome, State, Timestamp, transition};
+use idem_core::ReleaseOutcome;
+use idem_core::store::{OwnerToken, Record, Span, State, Timestamp, transition};
 
 use crate::broken::{Broken, altered};
 
@@ -43,10 +45,7 @@ pub(crate) const BUGS: &[Broken] = &[
     ),
     Broken::rules(
         "forgets the tombstone",
-        Rules {
-            release: |found, owner, now| short_tombstone(found, owner, now, Duration::ZERO),
-            ..Rules::CORRECT
-        },
+        Rules { release: |found, owner, now| short_tombstone(found, owner, now, None), ..Rules::CORRECT },
         &[
             "reserve::n07_an_owner_is_stale_after_its_own_release",
             "release::n27_after_that_the_tokens_late_reserve_is_stale",
@@ -59,7 +58,9 @@ pub(crate) const BUGS: &[Broken] = &[
     Broken::rules(
         "keeps a tombstone for a minute",
         Rules {
-            release: |found, owner, now| short_tombstone(found, owner, now, Duration::from_secs(60)),
+            release: |found, owner, now| {
+                short_tombstone(found, owner, now, Some(span(Duration::from_secs(60))))
+            },
             ..Rules::CORRECT
         },
         &[
@@ -70,7 +71,7 @@ pub(crate) const BUGS: &[Broken] = &[
     Broken::rules(
         "keeps a tombstone for five minutes, however long the lease was",
         Rules {
-            release: |found, owner, now| short_tombstone(found, owner, now, transition::MIN_TOMBSTONE),
+            release: |found, owner, now| short_tombstone(found, owner, now, Some(transition::MIN_TOMBSTONE)),
             ..Rules::CORRECT
         },
         &["release::n28_a_tombstone_outlives_the_released_lease"],
@@ -80,9 +81,12 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             release: |found, owner, now| {
                 let is_takeover = found.is_some_and(|record| record.attempt > 1);
-                let stays =
-                    if is_takeover { transition::MIN_TOMBSTONE } else { Duration::from_secs(24 * 3600) };
-                short_tombstone(found, owner, now, stays)
+                let stays = if is_takeover {
+                    transition::MIN_TOMBSTONE
+                } else {
+                    span(Duration::from_secs(24 * 3600))
+                };
+                short_tombstone(found, owner, now, Some(stays))
             },
             ..Rules::CORRECT
         },
@@ -214,8 +218,8 @@ fn short_tombstone(
     found: Option<&Record>,
     owner: OwnerToken,
     now: Timestamp,
-    stays: Duration,
+    stays: Option<Span>,
 ) -> TryStep<ReleaseOutcome> {
     let released = transition::release(found, owner, now)?;
-    Ok(altered(released, |record| record.expires_at = now.after(stays.into())))
+    Ok(altered(released, |record| record.expires_at = stays.map_or(now, |stays| now.saturating_add(stays))))
 }

@@ -1,11 +1,13 @@
 //! Stores that keep records too long, forget them too early, or sweep what is alive.
 
+use conformance_tests::span;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance_tests::{Reference, Rules};
-use idem_core::{Record, ReservationStore as _, ReserveOutcome, State, StoreError, Timestamp, transition};
+use idem_core::store::{Record, ReserveOutcome, State, Timestamp, transition};
+use idem_core::{ReservationStore as _, StoreError};
 
 use crate::broken::{Broken, altered};
 use crate::intercept::{Intercept, Intercepted};
@@ -23,7 +25,7 @@ pub(crate) const BUGS: &[Broken] = &[
                     _ => None,
                 });
                 altered(transition::complete(found, owner, completion, now), |record| {
-                    record.expires_at = began.unwrap_or(now).after(retention.into());
+                    record.expires_at = began.unwrap_or(now).saturating_add(retention);
                 })
             },
             ..Rules::CORRECT
@@ -86,7 +88,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             get: |found, now| {
                 let longer = found.map(|record| Record {
-                    expires_at: record.expires_at.after(Duration::from_micros(1).into()),
+                    expires_at: record.expires_at.saturating_add(span(Duration::from_micros(1))),
                     ..record.clone()
                 });
                 (longer.and_then(|record| record.view(now)), None)
@@ -106,7 +108,7 @@ pub(crate) const BUGS: &[Broken] = &[
                 Ok(match (outcome, expired) {
                     (outcome @ ReserveOutcome::Reserved { .. }, Some(expired)) => {
                         let kept = Record {
-                            expires_at: now.after(Duration::from_secs(3600).into()),
+                            expires_at: now.saturating_add(span(Duration::from_secs(3600))),
                             ..expired.clone()
                         };
                         (outcome, Some(kept))
@@ -140,7 +142,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             reserve: |found, request, now| {
                 Ok(altered(transition::reserve(found, request, now)?, |record| {
-                    record.expires_at = now.after((request.lease / 4).into());
+                    record.expires_at = now.saturating_add(span(request.lease.as_duration() / 4));
                 }))
             },
             ..Rules::CORRECT

@@ -49,7 +49,7 @@ async fn a_burst_with_another_payload_is_refused_by_few_reservations() {
     store.reserved_elsewhere(&key()).await;
     store.fail_all(Operation::Reserve, Fault::Slow(Duration::from_millis(10)));
     let runs = Arc::default();
-    let other = Fingerprint::of(["another payload"]);
+    let other = Fingerprint::from_parts(["another payload"]);
     for outcome in outcomes(call_as(other, &waiting_engine(&store, AT_MOST), 1000, &runs)).await {
         assert!(matches!(outcome, Outcome::FingerprintMismatch), "{outcome:?}");
     }
@@ -64,7 +64,7 @@ async fn a_burst_that_comes_while_the_store_is_asked_is_refused_by_few_reservati
     store.fail_all(Operation::Reserve, Fault::Slow(Duration::from_millis(10)));
     let engine = waiting_engine(&store, AT_MOST);
     let runs = Arc::default();
-    let other = Fingerprint::of(["another payload"]);
+    let other = Fingerprint::from_parts(["another payload"]);
     let mut calls = call_as(other, &engine, 1, &runs);
     sleep(Duration::from_millis(5)).await;
     // Too late for the refusal that is under way; they board again, and together.
@@ -83,7 +83,7 @@ async fn a_burst_after_an_expired_lease_is_refused_by_few_reservations() {
     store.fail_all(Operation::Reserve, Fault::Slow(Duration::from_millis(10)));
     let engine = engine_with(&store, |settings| {
         settings
-            .in_flight(InFlightPolicy::Wait { at_most: AT_MOST })
+            .in_flight(InFlightPolicy::Wait { timeout: AT_MOST })
             .expired_lease(ExpiredLeasePolicy::Refuse)
     });
     let runs = Arc::default();
@@ -97,7 +97,7 @@ async fn a_burst_after_an_expired_lease_is_refused_by_few_reservations() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_over_and_cannot_be_had_is_asked_for_ever_more_rarely() {
     let store = Arc::new(LockedStore::default());
-    let wait = InFlightPolicy::Wait { at_most: SECOND };
+    let wait = InFlightPolicy::Wait { timeout: SECOND };
     let engine = Engine::builder(Arc::clone(&store)).in_flight(wait).build().unwrap();
     assert!(matches!(attempt_number(&engine).await, Outcome::InFlight { .. }));
     assert!(store.reservations() < 20, "{} reservations in a second", store.reservations());

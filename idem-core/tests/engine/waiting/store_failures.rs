@@ -19,7 +19,7 @@ use crate::support::{
 fn fail_open(store: &TestStore, at_most: Duration, expired_lease: ExpiredLeasePolicy) -> Engine {
     engine_with(store, |settings| {
         settings
-            .in_flight(InFlightPolicy::Wait { at_most })
+            .in_flight(InFlightPolicy::Wait { timeout: at_most })
             .store_failure(StoreFailurePolicy::FailOpen)
             .expired_lease(expired_lease)
     })

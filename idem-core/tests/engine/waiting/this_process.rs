@@ -1,8 +1,10 @@
 //! Waiting for a run of this process whose lease may end before it does.
 
+use crate::support::span;
 use std::time::Duration;
 
-use idem_core::{Codec, Completion, InFlightPolicy, Outcome, ReservationStore, Response};
+use idem_core::store::Completion;
+use idem_core::{Codec, InFlightPolicy, Outcome, ReservationStore, StoredValue};
 use tokio::time::{Instant, sleep};
 
 use super::AT_MOST;
@@ -11,11 +13,11 @@ use crate::support::{LEASE, TestStore, attempt_number, engine_with, hang, key, w
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_hangs_keeps_its_waiters_for_its_lease_and_no_longer() {
     let held = LEASE * 2;
-    let wait = InFlightPolicy::Wait { at_most: AT_MOST };
+    let wait = InFlightPolicy::Wait { timeout: AT_MOST };
     // One comes long after the end of the lease, the other waits for it.
     for comes_after in [LEASE * 60, held - Duration::from_secs(10)] {
         let store = TestStore::new();
-        let engine = engine_with(&store, |settings| settings.in_flight(wait).heartbeat_at_most(held));
+        let engine = engine_with(&store, |settings| settings.in_flight(wait).max_renewal(held));
         let start = Instant::now();
         let hung = hang(&engine);
         sleep(comes_after).await;
@@ -32,8 +34,8 @@ async fn an_answer_that_was_accepted_elsewhere_reaches_those_who_wait_for_a_zomb
     let zombie = hang(&engine);
     sleep(Duration::from_secs(1)).await;
     let thief = store.steal(&key());
-    let answer = Response { format: Codec::Json.format(0), body: "99".into() };
-    let _ = store.complete(&key(), thief, Completion::new(answer, LEASE * 60)).await.unwrap();
+    let answer = StoredValue { format: Codec::Json.format(0), body: "99".into() };
+    let _ = store.complete(&key(), thief, Completion::new(answer, span(LEASE * 60))).await.unwrap();
     // The zombie does not know yet. Its next heartbeat will, and then its waiters ask the store.
     assert!(matches!(attempt_number(&engine).await, Outcome::Replayed(99)));
     assert!(matches!(attempt_number(&engine).await, Outcome::Replayed(99)));

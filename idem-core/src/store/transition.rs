@@ -7,10 +7,11 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use idem_core::{transition, Fingerprint, OwnerToken, Reserve, ReserveOutcome, Timestamp};
+//! use idem_core::{Fingerprint};
+//! use idem_core::store::{transition, OwnerToken, ReserveRequest, ReserveOutcome, Timestamp};
 //!
 //! let (alice, bob) = (OwnerToken::random(), OwnerToken::random());
-//! let ask = |owner| Reserve::new(owner, Fingerprint::of(["POST /db"]), Duration::from_secs(60));
+//! let ask = |owner| ReserveRequest::new(owner, Fingerprint::from_parts(["POST /db"]), Duration::from_secs(60));
 //! let noon = Timestamp::from_micros(1_767_268_800_000_000);
 //!
 //! let (outcome, record) = transition::reserve(None, &ask(alice), noon)?;
@@ -29,15 +30,18 @@
 
 use std::time::Duration;
 
+use crate::store::{Completion, OwnerToken, Record, ReserveOutcome, ReserveRequest, Span, State, Timestamp};
 use crate::{
-    AbandonOutcome, CompleteOutcome, Completion, Effect, ExpiredLeasePolicy, FencingToken, Operation,
-    OwnerToken, Record, ReleaseOutcome, RenewOutcome, Reserve, ReserveOutcome, Span, State, StoreError,
-    StoreErrorKind, Timestamp,
+    AbandonOutcome, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Operation, ReleaseOutcome,
+    RenewOutcome, StoreError, StoreErrorKind,
 };
 
 /// How long a tombstone stays at the least: longer than any reservation can plausibly be on its way. One for a key that
 /// was absent stays for just this, since no lease is known.
-pub const MIN_TOMBSTONE: Duration = Duration::from_secs(5 * 60);
+pub const MIN_TOMBSTONE: Span = match Span::new(Duration::from_secs(5 * 60)) {
+    Ok(five_minutes) => five_minutes,
+    Err(_) => Span::MAX,
+};
 
 /// The record to write, or `None` to keep what is there.
 pub type Change = Option<Record>;
@@ -48,7 +52,7 @@ pub type Change = Option<Record>;
 #[inline]
 pub fn reserve(
     found: Option<&Record>,
-    request: &Reserve,
+    request: &ReserveRequest,
     now: Timestamp,
 ) -> Result<(ReserveOutcome, Change), StoreError> {
     let previous_fence = found.map(|record| record.fence);
@@ -68,7 +72,7 @@ pub fn reserve(
         }
         State::InFlight { lease_until, lease, record_ttl, .. } if record.owner == request.owner => {
             let held = (*lease_until, *lease);
-            let (record, lease_left) = extended(record, held, *record_ttl, request.lease.into(), now);
+            let (record, lease_left) = extended(record, held, *record_ttl, request.lease, now);
             let (attempt, fence) = (record.attempt, record.fence);
             (ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record))
         }
@@ -105,7 +109,7 @@ pub fn complete(
         State::InFlight { .. } => {
             let completed = Record {
                 state: State::Completed { answer: completion.answer, completed_at: now },
-                expires_at: now.after(completion.retention.into()),
+                expires_at: now.saturating_add(completion.retention),
                 ..*record
             };
             (CompleteOutcome::Completed, Some(completed))
@@ -113,7 +117,7 @@ pub fn complete(
         State::Completed { answer, .. } if *answer == completion.answer => {
             (CompleteOutcome::AlreadyCompleted, None)
         }
-        State::Completed { .. } => (CompleteOutcome::ResponseConflict, None),
+        State::Completed { .. } => (CompleteOutcome::AnswerConflict, None),
         State::Released => (CompleteOutcome::Lost, None),
     }
 }
@@ -129,7 +133,7 @@ pub fn release(
 ) -> Result<(ReleaseOutcome, Change), StoreError> {
     let Some(record) = unexpired(found, now) else {
         let fence = next_fence(Operation::Release, found.map(|record| record.fence), now)?;
-        let tombstone = tombstone(owner, fence, 1, MIN_TOMBSTONE.into(), now);
+        let tombstone = tombstone(owner, fence, 1, MIN_TOMBSTONE, now);
         return Ok((ReleaseOutcome::AlreadyReleased, Some(tombstone)));
     };
     if record.owner != owner {
@@ -139,7 +143,7 @@ pub fn release(
         State::InFlight { lease, record_ttl, .. } => {
             // The attempt number of a run that was taken over must outlive the release: the earlier run may have had
             // its effect, and the next one has to be told for as long as the record would have been remembered.
-            let kept = (*lease).max(MIN_TOMBSTONE.into());
+            let kept = (*lease).max(MIN_TOMBSTONE);
             let kept = if record.attempt > 1 { kept.max(*record_ttl) } else { kept };
             let tombstone = tombstone(owner, record.fence, record.attempt, kept, now);
             (ReleaseOutcome::Released, Some(tombstone))
@@ -164,7 +168,7 @@ pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (Ab
                 record_ttl: *record_ttl,
                 abandoned: true,
             };
-            let expires_at = now.after(*record_ttl);
+            let expires_at = now.saturating_add(*record_ttl);
             (AbandonOutcome::Abandoned, Some(Record { state, expires_at, ..*record }))
         }
         State::Completed { .. } => (AbandonOutcome::AlreadyCompleted, None),
@@ -177,7 +181,7 @@ pub fn abandon(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> (Ab
 pub fn renew(
     found: Option<&Record>,
     owner: OwnerToken,
-    lease: Duration,
+    lease: Span,
     now: Timestamp,
 ) -> (RenewOutcome, Change) {
     let Some(record) = owned(found, owner, now) else {
@@ -186,7 +190,7 @@ pub fn renew(
     match &record.state {
         State::InFlight { lease_until, lease: held, record_ttl, abandoned: false } => {
             let held = (*lease_until, *held);
-            let (record, lease_left) = extended(record, held, *record_ttl, lease.into(), now);
+            let (record, lease_left) = extended(record, held, *record_ttl, lease, now);
             (RenewOutcome::Renewed { lease_left }, Some(record))
         }
         State::Completed { .. } => (RenewOutcome::AlreadyCompleted, None),
@@ -209,21 +213,21 @@ fn owned(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> Option<&R
 /// Makes `request.owner` the owner, as the given attempt.
 #[inline]
 fn grant(
-    request: &Reserve,
+    request: &ReserveRequest,
     attempt: u32,
     previous_fence: Option<FencingToken>,
     now: Timestamp,
 ) -> Result<(ReserveOutcome, Change), StoreError> {
     let fence = next_fence(Operation::Reserve, previous_fence, now)?;
-    let (lease, record_ttl) = (Span::from(request.lease), Span::from(request.record_ttl));
-    let lease_until = now.after(lease);
+    let (lease, record_ttl) = (request.lease, request.record_ttl);
+    let lease_until = now.saturating_add(lease);
     let record = Record {
         owner: request.owner,
         fence,
         attempt,
         fingerprint: request.fingerprint,
         state: State::InFlight { lease_until, lease, record_ttl, abandoned: false },
-        expires_at: lease_until.after(record_ttl),
+        expires_at: lease_until.saturating_add(record_ttl),
     };
     let lease_left = lease_until.since(now);
     Ok((ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record)))
@@ -239,10 +243,10 @@ fn extended(
     asked: Span,
     now: Timestamp,
 ) -> (Record, Duration) {
-    let asked = (now.after(asked), asked);
+    let asked = (now.saturating_add(asked), asked);
     let (lease_until, lease) = if asked.0 >= held.0 { asked } else { held };
     let state = State::InFlight { lease_until, lease, record_ttl, abandoned: false };
-    let record = Record { state, expires_at: lease_until.after(record_ttl), ..*record };
+    let record = Record { state, expires_at: lease_until.saturating_add(record_ttl), ..*record };
     (record, lease_until.since(now))
 }
 
@@ -253,7 +257,7 @@ fn tombstone(owner: OwnerToken, fence: FencingToken, attempt: u32, kept: Span, n
         attempt,
         fingerprint: Record::NO_FINGERPRINT,
         state: State::Released,
-        expires_at: now.after(kept),
+        expires_at: now.saturating_add(kept),
     }
 }
 

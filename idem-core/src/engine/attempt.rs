@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::store::OwnerToken;
+use crate::store::Span;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
-use crate::{FencingToken, Key, OwnerToken};
+use crate::{FencingToken, Key};
 
 /// One run of a handler. Cheap to clone, and free to outlive the handler.
 ///
@@ -27,7 +29,7 @@ use crate::{FencingToken, Key, OwnerToken};
 pub struct Attempt {
     /// 1 for the first attempt. Above 1, an earlier attempt may have had its effect.
     pub number: u32,
-    /// Greater than every earlier owner's. Of an [unprotected](Self::unprotected) run it is
+    /// Greater than every earlier owner's. Of an [unprotected](Self::is_unprotected) run it is
     /// [`FencingToken::MIN`], so that whatever compares fences refuses it once anyone else has been there.
     pub fence: FencingToken,
     ownership: Arc<Ownership>,
@@ -60,7 +62,7 @@ impl Attempt {
 
     /// Whether this run is not protected: the store could not be reached and the engine is set to
     /// [`FailOpen`](crate::StoreFailurePolicy::FailOpen). Other runs of the same request may be under way or done.
-    pub fn unprotected(&self) -> bool {
+    pub fn is_unprotected(&self) -> bool {
         self.ownership.lease.is_none()
     }
 
@@ -88,7 +90,7 @@ impl fmt::Debug for Attempt {
             .field("number", &self.number)
             .field("fence", &self.fence)
             .field("lost", &self.is_lost())
-            .field("unprotected", &self.unprotected())
+            .field("unprotected", &self.is_unprotected())
             .finish_non_exhaustive()
     }
 }
@@ -207,7 +209,7 @@ impl Lease {
 
 fn micros(duration: Duration) -> u64 {
     // No lease is longer than ten years, so that neither this nor the sum with an `Instant` overflows.
-    u64::try_from(duration.min(2 * crate::MAX_DURATION).as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(duration.min(2 * Span::MAX.as_duration()).as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -273,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unprotected_run_has_no_lease_to_lose() {
         let attempt = attempt(None);
-        assert!(attempt.unprotected() && !attempt.is_lost());
+        assert!(attempt.is_unprotected() && !attempt.is_lost());
         let lost = tokio::time::timeout(Duration::from_secs(1_000_000), attempt.lost()).await;
         assert!(lost.is_err());
     }

@@ -14,11 +14,14 @@ use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
-use crate::flight::{Boarding, Flights, Lead, Verdict};
+use crate::engine::single_flight::{Boarding, Flights, Lead, Verdict};
+use crate::store::{
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, StateView, Timestamp,
+    transition,
+};
 use crate::{
-    AbandonOutcome, Admission, Answer, CompleteOutcome, Completion, Engine, Fingerprint, Key, OwnerToken,
-    Record, RecordView, ReleaseOutcome, RenewOutcome, ReservationStore, Reserve, ReserveOutcome, Response,
-    StateView, StoreError, Timestamp, transition,
+    AbandonOutcome, Admission, Answer, CompleteOutcome, Engine, Fingerprint, Key, ReleaseOutcome,
+    RenewOutcome, ReservationStore, StoreError, StoredValue,
 };
 
 const SCHEDULES: usize = 3000;
@@ -35,7 +38,7 @@ fn key() -> Key {
 }
 
 fn fingerprint() -> Fingerprint {
-    Fingerprint::of(["payload"])
+    Fingerprint::from_parts(["payload"])
 }
 
 /// The state machine over a map, each operation with a point before and after it where another thread may run.
@@ -67,11 +70,11 @@ impl Store {
 
 #[async_trait]
 impl ReservationStore for Store {
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError> {
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
         Ok(self.run(key, |found, now| transition::reserve(found, &request, now).unwrap()))
     }
 
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
         Ok(self.run(key, |found, now| transition::renew(found, owner, lease, now)))
     }
 
@@ -191,17 +194,17 @@ fn of_an_owner_and_the_one_who_took_over_exactly_one_completion_is_accepted() {
                 match block_on(engine.reserve(&key(), &fingerprint())).unwrap() {
                     Admission::Granted(reservation) => {
                         assert_eq!(reservation.attempt().number, 2);
-                        block_on(reservation.complete(Response::bytes("second"))).unwrap()
+                        block_on(reservation.complete(StoredValue::bytes("second"))).unwrap()
                     }
                     Admission::Replayed(response) => {
-                        assert_eq!(response, Response::bytes("first"));
+                        assert_eq!(response, StoredValue::bytes("first"));
                         CompleteOutcome::Lost
                     }
                     other => panic!("{other:?}"),
                 }
             })
         };
-        let first = block_on(zombie.complete(Response::bytes("first"))).unwrap();
+        let first = block_on(zombie.complete(StoredValue::bytes("first"))).unwrap();
         let second = successor.join().unwrap();
         assert!(matches!(
             (first, second),
@@ -211,7 +214,7 @@ fn of_an_owner_and_the_one_who_took_over_exactly_one_completion_is_accepted() {
         let view = block_on(store.get(&key())).unwrap().unwrap();
         let kept = if first == CompleteOutcome::Completed { "first" } else { "second" };
         assert!(
-            matches!(view.state, StateView::Completed { answer, .. } if answer == Response::bytes(kept).into())
+            matches!(view.state, StateView::Completed { answer, .. } if answer == StoredValue::bytes(kept).into())
         );
     });
 }

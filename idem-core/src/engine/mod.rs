@@ -1,11 +1,25 @@
 //! [`Engine`]: runs one operation at most once.
 
-use std::any::Any;
+mod admission;
+pub(crate) mod attempt;
+pub(crate) mod builder;
+mod given_up;
+mod heartbeat;
+#[cfg(test)]
+#[cfg(shuttle)]
+mod model;
+pub(crate) mod outcome;
+pub(crate) mod receipt;
+pub(crate) mod reservation;
+pub(crate) mod resolve;
+mod retry;
+mod settlement;
+pub(crate) mod shutdown;
+mod single_flight;
+
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,16 +27,17 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::admission::admit;
-use crate::builder::{EngineBuilder, Policy};
 use crate::codec::check_format;
-use crate::flight::Flights;
-use crate::heartbeat::Heartbeat;
-use crate::reservation::Finished;
-use crate::shutdown::Activity;
+use crate::engine::admission::admit;
+use crate::engine::builder::{EngineBuilder, Policy};
+use crate::engine::heartbeat::Heartbeat;
+use crate::engine::reservation::FinishOutcome;
+use crate::engine::shutdown::Activity;
+use crate::engine::single_flight::Flights;
+use crate::unwind::catch_unwind;
 use crate::{
     Admission, Answer, Attempt, Codec, CodecError, ExecuteError, Fingerprint, Format, HandlerErrorPolicy,
-    Key, Outcome, Reservation, ReservationStore, Response, StoreError, observe,
+    Key, Outcome, Reservation, ReservationStore, StoreError, StoredValue, observe,
 };
 
 /// Runs handlers at most once per key, over any [`ReservationStore`].
@@ -36,7 +51,7 @@ use crate::{
 ///
 /// let engine = Engine::builder(store).build()?;
 /// let key = Key::new("tenant-7/POST /payments", "8e03978e-40d5-43dd-bc93-6894a57f9324")?;
-/// let fingerprint = Fingerprint::of(["POST", "/payments", r#"{"amount": 100}"#]);
+/// let fingerprint = Fingerprint::from_parts(["POST", "/payments", r#"{"amount": 100}"#]);
 ///
 /// let outcome: Outcome<u64> = engine
 ///     .execute(&key, &fingerprint, |attempt| async move {
@@ -194,7 +209,7 @@ impl Engine {
         let admitted = admit(&self.shared, key, fingerprint).await?;
         Ok(match admitted.admission {
             Admission::Granted(reservation) => {
-                return self.run(reservation, fingerprint, handler, values).await;
+                return self.run(reservation, handler, values).await;
             }
             Admission::Unprotected(attempt) => {
                 let result = handler(attempt).await;
@@ -212,7 +227,6 @@ impl Engine {
     async fn run<T, E, F, Fut>(
         &self,
         reservation: Reservation,
-        fingerprint: &Fingerprint,
         handler: F,
         values: impl Values<T>,
     ) -> Result<Outcome<T>, ExecuteError<E>>
@@ -222,7 +236,7 @@ impl Engine {
     {
         let attempt = reservation.attempt().clone();
         // The rarer ends are boxed, so that the future of a run is not as large as the sum of all of them.
-        let value = match caught(async move { handler(attempt).await }).await {
+        let value = match catch_unwind(async move { handler(attempt).await }).await {
             Ok(Ok(value)) => value,
             Ok(Err(error)) => {
                 // Whatever the store answers, the caller is owed its error; what was not acknowledged in time goes on
@@ -235,28 +249,28 @@ impl Engine {
             }
             Err(panic) => {
                 // Caught, so that it is the handler's panic that goes on, whatever the store does.
-                drop(Box::pin(caught(reservation.abandon())).await);
+                drop(Box::pin(catch_unwind(reservation.abandon())).await);
                 resume_unwind(panic);
             }
         };
         // The handler ran. Its duplicates must not run too, only because its value has no bytes.
-        let answer = match catch_unwind(AssertUnwindSafe(|| values.encode(&value))) {
-            Ok(Ok(response)) => Answer::Response(response),
+        let answer = match std::panic::catch_unwind(AssertUnwindSafe(|| values.encode(&value))) {
+            Ok(Ok(response)) => Answer::Value(response),
             Ok(Err(error)) => {
                 drop(Box::pin(reservation.complete(Answer::NotKept)).await);
                 return Err(error.into());
             }
             Err(panic) => {
-                drop(Box::pin(caught(reservation.complete(Answer::NotKept))).await);
+                drop(Box::pin(catch_unwind(reservation.complete(Answer::NotKept))).await);
                 resume_unwind(panic);
             }
         };
-        Ok(match reservation.finish(answer, fingerprint).await {
-            Finished::Accepted => Outcome::Executed(value),
-            Finished::Superseded(Answer::Response(response)) => Outcome::Replayed(values.decode(response)?),
-            Finished::Superseded(Answer::NotKept) => Outcome::NotKept,
-            Finished::LeaseLost => Outcome::LeaseLost(value),
-            Finished::Unrecorded(error) => Outcome::Unrecorded { value, error },
+        Ok(match reservation.finish(answer).await {
+            FinishOutcome::Accepted => Outcome::Executed(value),
+            FinishOutcome::Superseded(Answer::Value(response)) => Outcome::Replayed(values.decode(response)?),
+            FinishOutcome::Superseded(Answer::NotKept) => Outcome::NotKept,
+            FinishOutcome::LeaseLost => Outcome::LeaseLost(value),
+            FinishOutcome::Unrecorded(error) => Outcome::Unrecorded { value, error },
         })
     }
 }
@@ -278,8 +292,8 @@ impl Drop for Shared {
 
 /// How a handler's value and a stored response become each other.
 trait Values<T> {
-    fn encode(&self, value: &T) -> Result<Response, CodecError>;
-    fn decode(&self, response: Response) -> Result<T, CodecError>;
+    fn encode(&self, value: &T) -> Result<StoredValue, CodecError>;
+    fn decode(&self, response: StoredValue) -> Result<T, CodecError>;
 }
 
 /// By the engine's codec.
@@ -289,11 +303,11 @@ struct Coded {
 }
 
 impl<T: Serialize + DeserializeOwned> Values<T> for Coded {
-    fn encode(&self, value: &T) -> Result<Response, CodecError> {
+    fn encode(&self, value: &T) -> Result<StoredValue, CodecError> {
         self.codec.encode(self.schema, value)
     }
 
-    fn decode(&self, response: Response) -> Result<T, CodecError> {
+    fn decode(&self, response: StoredValue) -> Result<T, CodecError> {
         self.codec.decode(self.schema, &response)
     }
 }
@@ -302,26 +316,12 @@ impl<T: Serialize + DeserializeOwned> Values<T> for Coded {
 struct Untouched;
 
 impl Values<Bytes> for Untouched {
-    fn encode(&self, value: &Bytes) -> Result<Response, CodecError> {
-        Ok(Response::bytes(value.clone()))
+    fn encode(&self, value: &Bytes) -> Result<StoredValue, CodecError> {
+        Ok(StoredValue::bytes(value.clone()))
     }
 
-    fn decode(&self, response: Response) -> Result<Bytes, CodecError> {
+    fn decode(&self, response: StoredValue) -> Result<Bytes, CodecError> {
         check_format(Format::BYTES, response.format)?;
         Ok(response.body)
     }
-}
-
-/// Runs a future to its end, and catches its panic.
-///
-/// Unwind safety is asserted because nothing that the future could have left half changed is looked at afterwards: it
-/// is dropped, and its panic goes on in the caller.
-async fn caught<O>(future: impl Future<Output = O>) -> Result<O, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::{Effect, Operation, StoreError, StoreErrorKind, observe, random};
+use crate::backoff::Backoff;
+use crate::{Effect, Operation, StoreError, StoreErrorKind, observe};
 
 /// The first pause before an operation is sent again. Doubled each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -76,7 +77,7 @@ async fn persist<'a, T: Send + 'a>(
     let deadline = start + within;
     let mut result = answer_by(start + silence, operation, first).await;
     let mut is_unknown = false;
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, resend.longest_pause());
     loop {
         let mut error = match result {
             Ok(answer) => return Ok(answer),
@@ -84,15 +85,15 @@ async fn persist<'a, T: Send + 'a>(
         };
         is_unknown |= error.effect == Effect::Unknown;
         let is_worth_it = error.is_transient() && (is_unknown || resend != Resend::Unknown);
-        if !is_worth_it || Instant::now() + pause >= deadline {
+        let pause_until = Instant::now() + backoff.next_pause();
+        if !is_worth_it || pause_until >= deadline {
             if is_unknown {
                 error.effect = Effect::Unknown;
             }
             return Err(error);
         }
         observe::resend(operation, &error);
-        sleep_until(Instant::now() + random::jittered(pause)).await;
-        pause = (pause * 2).min(resend.longest_pause());
+        sleep_until(pause_until).await;
         result = answer_by(deadline.min(Instant::now() + silence), operation, send()).await;
     }
 }

@@ -8,6 +8,8 @@
 //! keep the leases of the rest from being renewed. What hangs is noticed once: each 128 leases of a part that begins
 //! to hang delay the others by one [`LONGEST_SILENCE`], so a thousand of them are outlived by a lease of a minute.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +18,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::attempt::Ownership;
-use crate::lane::{Lane, Pace, Slot};
+use crate::engine::attempt::Ownership;
+use crate::engine::heartbeat::queue::{Lane, Pace, Slot};
+use crate::store::Span;
 use crate::sync::{Mutex, lock};
 use crate::{Effect, Operation, RenewOutcome, ReservationStore, StoreError, StoreErrorKind, observe};
 
@@ -33,7 +36,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Heartbeat {
     store: Arc<dyn ReservationStore>,
-    lease: Duration,
+    lease: Span,
     /// How long after its reservation an owner is renewed at the most.
     at_most: Duration,
     queue: Mutex<Queue>,
@@ -56,7 +59,7 @@ pub(crate) struct Ticket {
 }
 
 impl Heartbeat {
-    pub(crate) fn new(store: Arc<dyn ReservationStore>, lease: Duration, at_most: Duration) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<dyn ReservationStore>, lease: Span, at_most: Duration) -> Arc<Self> {
         Arc::new(Self { store, lease, at_most, queue: Mutex::default() })
     }
 
@@ -114,8 +117,8 @@ impl Heartbeat {
 
     fn interval(&self, pace: Pace) -> Duration {
         let interval = match pace {
-            Pace::Steady => self.lease / 3,
-            Pace::Hurried => self.lease / 12,
+            Pace::Steady => self.lease.as_duration() / 3,
+            Pace::Hurried => self.lease.as_duration() / 12,
         };
         interval.max(SHORTEST_INTERVAL)
     }
@@ -127,10 +130,10 @@ impl Heartbeat {
         let sent_at = Instant::now();
         // The last renewals ask for no more than what is left, so that the key is held for `at_most` and no longer.
         let left = (lease.since + self.at_most).saturating_duration_since(sent_at);
-        if left.is_zero() {
+        let Ok(left) = Span::new(left) else {
             observe::heartbeat_ended(run);
             return None;
-        }
+        };
         let renewal = self.store.renew(&run.key, run.owner, self.lease.min(left));
         let silence = self.interval(Pace::Hurried).min(LONGEST_SILENCE);
         let result = timeout(silence, renewal).await.unwrap_or_else(|_elapsed| {
@@ -241,7 +244,8 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_never_touches_the_next_user_of_its_slot() {
         let store = Arc::new(crate::store::tests::NoStore);
-        let heartbeat = Heartbeat::new(store, Duration::from_secs(60), Duration::from_secs(600));
+        let heartbeat =
+            Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600));
         let runtime = Handle::current();
         let run = || Arc::new(Ownership::unprotected(&Key::new("scope", "name").unwrap()));
         let first = heartbeat.register(&runtime, run(), Instant::now());
@@ -257,7 +261,8 @@ mod tests {
     #[test]
     fn a_lane_goes_with_its_runtime() {
         let store = Arc::new(crate::store::tests::NoStore);
-        let heartbeat = Heartbeat::new(store, Duration::from_secs(60), Duration::from_secs(600));
+        let heartbeat =
+            Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600));
         let run = Arc::new(Ownership::unprotected(&Key::new("scope", "name").unwrap()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         heartbeat.register(runtime.handle(), run, Instant::now());

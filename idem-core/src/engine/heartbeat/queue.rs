@@ -15,7 +15,7 @@ use tokio::runtime::Id;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::attempt::Ownership;
+use crate::engine::attempt::Ownership;
 
 pub(crate) struct Lane {
     pub(crate) runtime: Id,
@@ -210,7 +210,7 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::{Key, random};
+    use crate::Key;
 
     fn lane() -> Lane {
         Lane::new(Handle::current().id(), Arc::new(Notify::new()))
@@ -242,7 +242,7 @@ mod tests {
             lane.dequeue(slot.index);
         }
         for _ in 0..10_000 {
-            let [choice, pace, delay, ..] = random::token();
+            let [choice, pace, delay, _] = getrandom::u32().unwrap().to_le_bytes();
             let index = all[usize::from(choice) % all.len()].index;
             let is_queued = lane.entries[index].pace.is_some();
             if is_queued {

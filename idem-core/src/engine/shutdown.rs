@@ -7,12 +7,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::Ownership;
-use crate::call::Resend;
 use crate::engine::Shared;
-use crate::settlement;
+use crate::engine::attempt::Ownership;
+use crate::engine::retry::Resend;
+use crate::engine::settlement;
+use crate::store::Span;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
-use crate::{AbandonOutcome, Effect, Engine, MAX_DURATION, Operation, StoreError, StoreErrorKind};
+use crate::{AbandonOutcome, Effect, Engine, Operation, StoreError, StoreErrorKind};
 
 /// How many abandons may be under way at once.
 const ABANDONS_AT_ONCE: usize = 128;
@@ -43,7 +44,7 @@ impl Engine {
     /// returned is not abandoned: its completion goes on. Calling it again waits for what is left.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let shared = self.shared();
-        let deadline = Instant::now() + deadline.min(MAX_DURATION);
+        let deadline = Instant::now() + deadline.min(Span::MAX.into());
         shared.activity.close();
         let before = shared.activity.running();
         // Nothing is lost when the time is up: what remains is counted next.

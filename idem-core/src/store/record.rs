@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, Fingerprint, Span, Timestamp, random};
+use crate::store::{Span, Timestamp};
+use crate::{Answer, Fingerprint};
 
 /// Names one attempt to own a key: 128 random bits that the *caller* draws before it sends its reservation.
 ///
@@ -16,13 +17,21 @@ use crate::{Answer, Fingerprint, Span, Timestamp, random};
 pub struct OwnerToken([u8; 16]);
 
 impl OwnerToken {
-    /// Draws a new token from a generator that is unpredictable, and safe across `fork`.
+    /// Draws a new token from the operating system.
+    ///
+    /// Nothing is buffered: a buffer would hand out the same tokens twice after a fork, or after two virtual machines
+    /// were resumed from one snapshot.
     ///
     /// # Panics
     ///
-    /// If the operating system has no randomness to give.
+    /// If the operating system has no randomness to give. There is no safe way to continue: a token that can be guessed
+    /// would let a stranger complete the key.
     pub fn random() -> Self {
-        Self(random::token())
+        let mut bytes = [0; 16];
+        if let Err(error) = getrandom::fill(&mut bytes) {
+            panic!("the operating system gave no random bytes: {error}");
+        }
+        Self(bytes)
     }
 
     /// The token with exactly these bytes: for backends that read one from storage, and for tests.
@@ -102,7 +111,7 @@ impl TryFrom<u64> for FencingToken {
 #[error("{0} is not a fencing token; they are 1 to 2^53 - 1")]
 pub struct InvalidFencingToken(u64);
 
-/// Everything a store remembers of one key. [`transition`](crate::transition) makes and reads it; backends keep it.
+/// Everything a store remembers of one key. [`transition`](crate::store::transition) makes and reads it; backends keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Who may change the record.
@@ -153,6 +162,26 @@ impl Record {
     /// Whether the record counts as absent.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
+    }
+
+    /// Cuts a lease that is longer than the span it was granted for, and with it the life of the record. Says whether it
+    /// did.
+    ///
+    /// Such a lease shows that the store's clock stepped back after it was granted. A backend on a wall clock calls this
+    /// on each record in flight that it reads.
+    pub fn clamp_lease(&mut self, now: Timestamp) -> bool {
+        let State::InFlight { lease_until, lease, record_ttl, abandoned } = &mut self.state else {
+            return false;
+        };
+        let longest = now.saturating_add(*lease);
+        let kept_from = if *abandoned { now } else { longest };
+        let kept = kept_from.saturating_add(*record_ttl);
+        if *lease_until <= longest && (!*abandoned || self.expires_at <= kept) {
+            return false;
+        }
+        *lease_until = longest.min(*lease_until);
+        self.expires_at = self.expires_at.min(kept);
+        true
     }
 
     /// The record as [`get`](crate::ReservationStore::get) shows it: without its owner token, and with durations in
@@ -210,7 +239,7 @@ impl RecordView {
 
     /// Whether a reservation with another token could take the key over now: the owner has not finished, and its
     /// lease is over or abandoned.
-    pub fn is_up_for_takeover(&self) -> bool {
+    pub fn can_be_taken_over(&self) -> bool {
         matches!(self.state, StateView::InFlight { lease_left, abandoned } if abandoned || lease_left.is_zero())
     }
 }

@@ -1,15 +1,21 @@
 //! [`ReservationStore`]: the contract between the engine and a storage.
 
+mod operation;
+mod record;
+pub mod transition;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{
-    AbandonOutcome, CompleteOutcome, Completion, Key, OwnerToken, RecordView, ReleaseOutcome, RenewOutcome,
-    Reserve, ReserveOutcome, StoreError,
+use crate::{Key, StoreError};
+
+pub use crate::time::{InvalidSpan, Span, Timestamp};
+pub use operation::{
+    AbandonOutcome, CompleteOutcome, Completion, ReleaseOutcome, RenewOutcome, ReserveOutcome, ReserveRequest,
 };
+pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordView, State, StateView};
 
 /// Keeps one record per key and changes it atomically.
 ///
@@ -30,7 +36,7 @@ use crate::{
 /// - *Expired is absent.* From `expires_at` on a record counts as absent to every operation, whether it was swept or
 ///   not; only the fencing token still counts on from it while it is there.
 ///
-/// [`transition`](crate::transition) is this contract as pure functions: a backend that can lock a record runs them
+/// [`transition`](crate::store::transition) is this contract as pure functions: a backend that can lock a record runs them
 /// under that lock; one that cannot says the same in its own language. The conformance suite (`conformance-tests`)
 /// checks all of it against any implementation.
 ///
@@ -53,9 +59,7 @@ pub trait ReservationStore: fmt::Debug + Send + Sync + 'static {
     ///   nothing.
     /// - Another fingerprint, in flight (lease over or not) or completed, is `FingerprintMismatch`, with no bytes.
     /// - A completed run of another owner is `Completed`, with its exact bytes.
-    /// - Durations of zero or above [`MAX_DURATION`](crate::MAX_DURATION) are refused as `Misconfigured` before any
-    ///   I/O.
-    async fn reserve(&self, key: &Key, request: Reserve) -> Result<ReserveOutcome, StoreError>;
+    async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError>;
 
     /// Extends the owner's lease to at least `lease` from now.
     ///
@@ -63,14 +67,13 @@ pub trait ReservationStore: fmt::Debug + Send + Sync + 'static {
     ///   shortened, and the record is remembered for its `record_ttl` beyond the new lease.
     /// - An owner that completed is `AlreadyCompleted`.
     /// - Everybody else is `Lost`, also an owner that abandoned.
-    /// - A lease of zero or above [`MAX_DURATION`](crate::MAX_DURATION) is refused as `Misconfigured` before any I/O.
-    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Duration) -> Result<RenewOutcome, StoreError>;
+    async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError>;
 
     /// Stores the run's answer for `completion.retention` from now. It never changes afterwards.
     ///
     /// - The owner in flight is `Completed`, visible at once to every `get` and `reserve`; also when its lease is over
     ///   or abandoned, as long as nobody took the key.
-    /// - The same answer again is `AlreadyCompleted`; another one is `ResponseConflict`, and the first is kept.
+    /// - The same answer again is `AlreadyCompleted`; another one is `AnswerConflict`, and the first is kept.
     /// - Everybody else is `Lost`, and nothing is created.
     /// - An answer above the store's limit is refused as `TooLarge`, and nothing is half written.
     async fn complete(
@@ -115,7 +118,7 @@ macro_rules! forward_to_inner {
             fn reserve<'a, 'b, 'f>(
                 &'a self,
                 key: &'b Key,
-                request: Reserve,
+                request: ReserveRequest,
             ) -> BoxFuture<'f, Result<ReserveOutcome, StoreError>>
             where
                 'a: 'f,
@@ -129,7 +132,7 @@ macro_rules! forward_to_inner {
                 &'a self,
                 key: &'b Key,
                 owner: OwnerToken,
-                lease: Duration,
+                lease: Span,
             ) -> BoxFuture<'f, Result<RenewOutcome, StoreError>>
             where
                 'a: 'f,
@@ -223,11 +226,11 @@ pub(crate) mod tests {
 
     #[async_trait]
     impl ReservationStore for NoStore {
-        async fn reserve(&self, _: &Key, _: Reserve) -> Result<ReserveOutcome, StoreError> {
+        async fn reserve(&self, _: &Key, _: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
             no(Operation::Reserve)
         }
 
-        async fn renew(&self, _: &Key, _: OwnerToken, _: Duration) -> Result<RenewOutcome, StoreError> {
+        async fn renew(&self, _: &Key, _: OwnerToken, _: Span) -> Result<RenewOutcome, StoreError> {
             no(Operation::Renew)
         }
 
@@ -261,8 +264,8 @@ pub(crate) mod tests {
     async fn a_shared_and_a_boxed_store_pass_every_method_on() {
         async fn every_operation(store: impl ReservationStore) -> Vec<Operation> {
             let (key, owner) = (Key::new("scope", "name").unwrap(), OwnerToken::random());
-            let second = Duration::from_secs(1);
-            let request = Reserve::new(owner, crate::Fingerprint::of(["payload"]), second);
+            let second = Span::MAX;
+            let request = ReserveRequest::new(owner, crate::Fingerprint::from_parts(["payload"]), second);
             let completion = Completion::new(crate::Answer::NotKept, second);
             vec![
                 store.reserve(&key, request).await.unwrap_err().operation,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::admission::Caller;
-use crate::attempt::Ownership;
-use crate::shutdown::Active;
-use crate::{OwnerToken, settlement};
+use crate::engine::admission::Caller;
+use crate::engine::attempt::Ownership;
+use crate::engine::settlement;
+use crate::engine::shutdown::Active;
+use crate::store::OwnerToken;
 
 /// How many given-up reservations of an engine are being released at once. While a store is down every request gives
 /// one up; beyond these few they are left to their leases, so that the store is not kept down by them.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Attempt, CodecError, Reservation, Response, StoreError};
+use crate::{Attempt, CodecError, Reservation, StoreError, StoredValue};
 
 /// How an execution ended. Exhaustive on purpose: whoever answers a client has to decide about each.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub enum Admission {
     /// Run without protection: the store could not be reached, and the engine is set to fail open.
     Unprotected(Attempt),
     /// Do not run: this is the stored answer.
-    Replayed(Response),
+    Replayed(StoredValue),
     /// Do not run: another caller is.
     InFlight {
         /// When asking again makes sense.

@@ -7,16 +7,18 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::attempt::{Lease, Ownership};
-use crate::call::{Resend, call};
 use crate::engine::Shared;
-use crate::flight::{Lead, Verdict};
-use crate::heartbeat::Ticket;
-use crate::settlement::{self, Settlement, Surrender};
-use crate::shutdown::Active;
+use crate::engine::attempt::{Lease, Ownership};
+use crate::engine::heartbeat::Ticket;
+use crate::engine::receipt::Receipt;
+use crate::engine::retry::{Resend, call};
+use crate::engine::settlement::{self, Settlement, Surrender};
+use crate::engine::shutdown::Active;
+use crate::engine::single_flight::{Lead, Verdict};
+use crate::store::{Completion, OwnerToken, Span, StateView};
 use crate::{
-    AbandonOutcome, Answer, Attempt, CompleteOutcome, Completion, FencingToken, Fingerprint, Key, Operation,
-    OwnerToken, ReleaseOutcome, RenewOutcome, StateView, StoreError, observe,
+    AbandonOutcome, Answer, Attempt, CompleteOutcome, FencingToken, Fingerprint, Key, Operation,
+    ReleaseOutcome, RenewOutcome, StoreError, observe,
 };
 
 /// A key that is yours: run, then [`complete`](Self::complete), [`release`](Self::release) or
@@ -28,12 +30,12 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn example(engine: idem_core::Engine) -> Result<(), Box<dyn std::error::Error>> {
-/// use idem_core::{Admission, CompleteOutcome, Fingerprint, Key, Response};
+/// use idem_core::{Admission, CompleteOutcome, Fingerprint, Key, StoredValue};
 ///
 /// let key = Key::new("queue/invoices", "message-1187")?;
-/// if let Admission::Granted(reservation) = engine.reserve(&key, &Fingerprint::of(["invoice 1187"])).await? {
+/// if let Admission::Granted(reservation) = engine.reserve(&key, &Fingerprint::from_parts(["invoice 1187"])).await? {
 ///     // .. send the invoice ..
-///     reservation.complete(Response::bytes("sent")).await?;
+///     reservation.complete(StoredValue::bytes("sent")).await?;
 /// }
 /// # Ok(())
 /// # }
@@ -104,15 +106,11 @@ impl Reservation {
 
     /// [`complete`](Self::complete), and if the key was lost, a look for the answer that was accepted in its place.
     ///
-    /// `fingerprint` is the one that the key was reserved with. From the call on it is decided, as with `complete`.
+    /// From the call on it is decided, as with `complete`.
     #[must_use = "await it to learn whose answer is the request's"]
-    pub fn finish(
-        mut self,
-        answer: impl Into<Answer>,
-        fingerprint: &Fingerprint,
-    ) -> impl Future<Output = Finished> + Send {
+    pub fn finish(mut self, answer: impl Into<Answer>) -> impl Future<Output = FinishOutcome> + Send {
         let completion = self.guard.decide_completion(answer.into());
-        async move { self.guard.finish(completion, fingerprint).await }
+        async move { self.guard.finish(completion).await }
     }
 
     /// The reserved key.
@@ -120,30 +118,31 @@ impl Reservation {
         &self.guard.run().key
     }
 
-    /// The token that the key was reserved with. For backends that complete a key in a transaction of their own, and
-    /// then say so with [`committed`](Self::committed).
-    pub fn owner(&self) -> OwnerToken {
+    pub(crate) fn owner(&self) -> OwnerToken {
         self.guard.run().owner
     }
 
-    /// How long the engine keeps answers.
-    pub fn retention(&self) -> Duration {
+    pub(crate) fn retention(&self) -> Span {
         self.guard.shared().policy.retention
     }
 
-    /// Takes note that a transaction which completed the key with this answer was committed: nothing is left to be
-    /// done at the store, and those who wait for the answer are given it.
-    ///
-    /// For backends, and only for what is known to be committed: nothing checks it.
-    pub fn committed(mut self, answer: &Answer) {
+    pub(crate) fn mark_committed(mut self, answer: &Answer) {
         self.guard.run().decide();
         self.guard.unsettled = None;
         self.guard.accepted(answer);
     }
 
+    /// The reservation, to be handed to a handler; and a receipt that finds out what became of it.
+    pub fn hand_out(self) -> (Self, Receipt) {
+        let guard = &self.guard;
+        let receipt = Receipt::new(guard.active.shared(), guard.attempt.ownership(), guard.fingerprint);
+        (self, receipt)
+    }
+
     /// Takes charge of a granted key: from here on it is renewed, and settled even if the caller goes away.
     pub(crate) fn new(
         key: &Key,
+        fingerprint: Fingerprint,
         grant: Grant,
         runtime: Option<Handle>,
         mut lead: Option<Lead>,
@@ -162,7 +161,7 @@ impl Reservation {
             runtime.as_ref().map(|runtime| heartbeat.register(runtime, Arc::clone(&run), grant.sent_at));
         let unsettled = Some(Settlement::Surrender(Surrender::Abandon));
         let (attempt, lead) = (Attempt::new(run), lead.map(Box::new));
-        Self { guard: Guard { active, attempt, runtime, ticket, unsettled, lead } }
+        Self { guard: Guard { active, attempt, fingerprint, runtime, ticket, unsettled, lead } }
     }
 
     /// Releases the key in the background: the handler never ran.
@@ -192,7 +191,7 @@ impl fmt::Debug for Reservation {
 /// How [`Reservation::finish`] ended. Exhaustive on purpose: whoever answers a client has to decide about each.
 #[derive(Clone, Debug)]
 #[must_use = "it says whose answer is the request's"]
-pub enum Finished {
+pub enum FinishOutcome {
     /// The answer is stored, or recorded as not kept because the store called it too large.
     Accepted,
     /// The key was lost, and another attempt's answer was accepted: that one is the request's.
@@ -223,6 +222,7 @@ pub(crate) struct Grant {
 struct Guard {
     active: Active,
     attempt: Attempt,
+    fingerprint: Fingerprint,
     runtime: Option<Handle>,
     ticket: Option<Ticket>,
     unsettled: Option<Settlement>,
@@ -266,7 +266,7 @@ impl Guard {
             Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, answer)) => {
                 self.accepted(answer);
             }
-            Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
+            Ok((CompleteOutcome::AnswerConflict | CompleteOutcome::Lost, _)) => {
                 observe::lease_lost(self.attempt.ownership());
                 self.run().lose();
             }
@@ -278,16 +278,18 @@ impl Guard {
     }
 
     /// [`complete`](Self::complete), and if the key was lost, a look for the answer that was accepted in its place.
-    async fn finish(&mut self, completion: Completion, fingerprint: &Fingerprint) -> Finished {
+    async fn finish(&mut self, completion: Completion) -> FinishOutcome {
         match self.complete(completion).await {
-            Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, _)) => Finished::Accepted,
-            Ok((CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _)) => {
-                match Box::pin(self.accepted_answer(fingerprint)).await {
-                    Some(answer) => Finished::Superseded(answer),
-                    None => Finished::LeaseLost,
+            Ok((CompleteOutcome::Completed | CompleteOutcome::AlreadyCompleted, _)) => {
+                FinishOutcome::Accepted
+            }
+            Ok((CompleteOutcome::AnswerConflict | CompleteOutcome::Lost, _)) => {
+                match Box::pin(self.accepted_answer()).await {
+                    Some(answer) => FinishOutcome::Superseded(answer),
+                    None => FinishOutcome::LeaseLost,
                 }
             }
-            Err(error) => Finished::Unrecorded(error),
+            Err(error) => FinishOutcome::Unrecorded(error),
         }
     }
 
@@ -331,13 +333,13 @@ impl Guard {
     }
 
     /// The answer that the store holds for this request, if a run of it was accepted.
-    async fn accepted_answer(&self, fingerprint: &Fingerprint) -> Option<Answer> {
+    async fn accepted_answer(&self) -> Option<Answer> {
         let shared = self.shared();
         let send = || shared.store.get(&self.run().key);
         let view =
             call(Operation::Get, shared.policy.reserve_timeout, Resend::Transient, send).await.ok()??;
         match view.state {
-            StateView::Completed { answer, .. } if view.fingerprint == *fingerprint => Some(answer),
+            StateView::Completed { answer, .. } if view.fingerprint == self.fingerprint => Some(answer),
             StateView::Completed { .. } | StateView::InFlight { .. } => None,
         }
     }
@@ -356,6 +358,7 @@ impl Drop for Guard {
         let mut rest = Self {
             active: Active::count(self.active.shared()),
             attempt: self.attempt.clone(),
+            fingerprint: self.fingerprint,
             runtime: None,
             ticket: self.ticket.take(),
             unsettled: None,

@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use crate::admission::{Caller, Reserved};
-use crate::call::{Resend, call};
-use crate::flight::Verdict;
-use crate::reservation::Reservation;
-use crate::settlement::Surrender;
-use crate::shutdown::Activity;
+use crate::engine::admission::{Caller, Reserved};
+use crate::engine::reservation::Reservation;
+use crate::engine::retry::{Resend, call};
+use crate::engine::settlement::Surrender;
+use crate::engine::shutdown::Activity;
+use crate::engine::single_flight::Verdict;
+use crate::store::StateView;
 use crate::{
-    Answer, CompleteOutcome, Engine, ExpiredLeasePolicy, Key, Operation, ReleaseOutcome, Response, StateView,
-    StoreError,
+    Answer, CompleteOutcome, Engine, ExpiredLeasePolicy, Key, Operation, ReleaseOutcome, StoreError,
+    StoredValue,
 };
 
 /// What an operator found out about a run of unknown outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// It had its effect, and this is what duplicates are to be answered.
-    Complete(Response),
+    Complete(StoredValue),
     /// It had no effect: the request may run again.
     Release,
 }
@@ -59,7 +60,7 @@ impl Engine {
         let Some(view) = view else { return Ok(ResolveOutcome::NotFound) };
         match view.state {
             StateView::Completed { .. } => return Ok(ResolveOutcome::AlreadyCompleted),
-            StateView::InFlight { lease_left, .. } if !view.is_up_for_takeover() => {
+            StateView::InFlight { lease_left, .. } if !view.can_be_taken_over() => {
                 return Ok(ResolveOutcome::StillRunning { lease_left });
             }
             StateView::InFlight { .. } => {}
@@ -77,7 +78,8 @@ impl Engine {
             Reserved::Decided(_) => return Ok(ResolveOutcome::Lost),
         };
         let is_takeover = grant.attempt > view.attempt;
-        let reservation = Reservation::new(key, grant, operator.runtime.clone(), None, active);
+        let reservation =
+            Reservation::new(key, view.fingerprint, grant, operator.runtime.clone(), None, active);
         if !is_takeover {
             // The record went away between the look and the reservation, and this one is of the operator's own making.
             return reservation.release().await.map(|_| ResolveOutcome::Lost);
@@ -85,9 +87,9 @@ impl Engine {
 
         Ok(match resolution {
             Resolution::Complete(response) => match reservation.complete_as(response.into()).await? {
-                (CompleteOutcome::ResponseConflict | CompleteOutcome::Lost, _) => ResolveOutcome::Lost,
+                (CompleteOutcome::AnswerConflict | CompleteOutcome::Lost, _) => ResolveOutcome::Lost,
                 (_, Answer::NotKept) => ResolveOutcome::NotKept,
-                (_, Answer::Response(_)) => ResolveOutcome::Resolved,
+                (_, Answer::Value(_)) => ResolveOutcome::Resolved,
             },
             Resolution::Release => match reservation.release().await? {
                 ReleaseOutcome::Released | ReleaseOutcome::AlreadyReleased => ResolveOutcome::Resolved,

@@ -6,18 +6,19 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::attempt::Ownership;
-use crate::call::{Resend, call};
+use crate::backoff::Backoff;
 use crate::engine::Shared;
-use crate::flight::{Boarding, Lead, Verdict, Watched};
-use crate::given_up::GivenUp;
-use crate::reservation::{Grant, Reservation};
-use crate::settlement::Surrender;
-use crate::shutdown::{Active, Activity, shutting_down};
+use crate::engine::attempt::Ownership;
+use crate::engine::given_up::GivenUp;
+use crate::engine::reservation::{Grant, Reservation};
+use crate::engine::retry::{Resend, call};
+use crate::engine::settlement::Surrender;
+use crate::engine::shutdown::{Active, Activity, shutting_down};
+use crate::engine::single_flight::{Boarding, Lead, Verdict, Watched};
+use crate::store::{OwnerToken, ReserveOutcome, ReserveRequest, StateView};
 use crate::{
     Admission, Answer, Attempt, Effect, ExpiredLeasePolicy, Fingerprint, InFlightPolicy, Key, Operation,
-    OwnerToken, Reserve, ReserveOutcome, StateView, StoreError, StoreErrorKind, StoreFailurePolicy, observe,
-    random,
+    StoreError, StoreErrorKind, StoreFailurePolicy, observe,
 };
 
 /// The first pause between two looks at a record that another process owns. Doubled each time, up to
@@ -86,7 +87,7 @@ impl<'a> Caller<'a> {
     }
 
     async fn admit(mut self, active: Active) -> Result<Admitted, StoreError> {
-        let InFlightPolicy::Wait { at_most } = self.shared.policy.in_flight else {
+        let InFlightPolicy::Wait { timeout } = self.shared.policy.in_flight else {
             return match self.reserve().await {
                 Ok(Reserved::Granted(grant)) => {
                     let runtime = self.runtime.take();
@@ -99,11 +100,11 @@ impl<'a> Caller<'a> {
             };
         };
         // Boxed, so that those who do not wait do not carry the waiting about with them.
-        Box::pin(self.wait(at_most, active)).await
+        Box::pin(self.wait(timeout, active)).await
     }
 
-    async fn wait(&self, at_most: Duration, active: Active) -> Result<Admitted, StoreError> {
-        let deadline = Instant::now() + at_most;
+    async fn wait(&self, timeout: Duration, active: Active) -> Result<Admitted, StoreError> {
+        let deadline = Instant::now() + timeout;
         match self.shared.flights.board(self.key, *self.fingerprint, sleep_until(deadline)).await {
             Boarding::Lead(lead) => self.lead(lead, deadline, active).await,
             Boarding::Verdict(verdict) => decided(verdict),
@@ -173,7 +174,7 @@ impl<'a> Caller<'a> {
             }
             match view.state {
                 StateView::Completed { answer, .. } => return Seen::Decided(Verdict::Answered(answer)),
-                StateView::InFlight { .. } if view.is_up_for_takeover() => return may_be_free(lead, watched),
+                StateView::InFlight { .. } if view.can_be_taken_over() => return may_be_free(lead, watched),
                 StateView::InFlight { lease_left, .. } => lead.watch(next_look(Some(watched), lease_left)),
             }
         }
@@ -189,7 +190,8 @@ impl<'a> Caller<'a> {
             return Ok(match outcome {
                 ReserveOutcome::Reserved { attempt, fence, lease_left } => {
                     // The answer may have taken longer than the lease. Asking again with the same token renews it.
-                    if policy.lease <= policy.reserve_timeout && sent_at.elapsed() >= lease_left {
+                    if policy.lease.as_duration() <= policy.reserve_timeout && sent_at.elapsed() >= lease_left
+                    {
                         continue;
                     }
                     Reserved::Granted(Grant { owner, attempt, fence, lease_left, sent_at })
@@ -214,7 +216,7 @@ impl<'a> Caller<'a> {
     /// Sends a reservation; and when the sending that was answered began.
     async fn send(&self, owner: OwnerToken) -> Result<(ReserveOutcome, Instant), StoreError> {
         let policy = &self.shared.policy;
-        let request = Reserve::new(owner, *self.fingerprint, policy.lease)
+        let request = ReserveRequest::new(owner, *self.fingerprint, policy.lease)
             .record_ttl(policy.record_ttl)
             .on_expired_lease(self.expired_lease);
         let mut sent_at = Instant::now();
@@ -242,7 +244,7 @@ impl<'a> Caller<'a> {
         lead: Option<Lead>,
         active: Active,
     ) -> Result<Admitted, StoreError> {
-        let reservation = Reservation::new(self.key, grant, runtime, lead, active);
+        let reservation = Reservation::new(self.key, *self.fingerprint, grant, runtime, lead, active);
         // Asked only now that the run is registered: a shutdown that begins after this finds it there.
         if self.shared.activity.is_closed() {
             reservation.give_back();
@@ -280,12 +282,12 @@ fn may_be_free(lead: &Lead, watched: Watched) -> Seen {
 /// When to look next at a record whose owner has `lease_left`: after a pause that doubles each time, but not long after
 /// the lease has ended. Where the last look found the key free and it was not, the end of the lease is no guide.
 fn next_look(before: Option<Watched>, lease_left: Duration) -> Watched {
-    let pause = before.map_or(FIRST_POLL, |watched| (watched.pause * 2).min(LONGEST_POLL));
-    let jittered = random::jittered(pause);
+    let mut backoff = before.map_or(Backoff::new(FIRST_POLL, LONGEST_POLL), |watched| watched.backoff);
+    let pause = backoff.next_pause();
     let is_guide = before.is_none_or(|watched| !watched.may_be_free);
-    let wait = if is_guide { jittered.min(lease_left.max(FIRST_POLL)) } else { jittered };
+    let wait = if is_guide { pause.min(lease_left.max(FIRST_POLL)) } else { pause };
     let now = Instant::now();
-    Watched { lease_ends: now + lease_left, next_look: now + wait, pause, may_be_free: false }
+    Watched { lease_ends: now + lease_left, next_look: now + wait, backoff, may_be_free: false }
 }
 
 fn admitted(admission: Admission) -> Admitted {
@@ -298,7 +300,7 @@ fn in_flight(retry_after: Duration) -> Admitted {
 
 fn decided(verdict: Verdict) -> Result<Admitted, StoreError> {
     Ok(admitted(match verdict {
-        Verdict::Answered(Answer::Response(response)) => Admission::Replayed(response),
+        Verdict::Answered(Answer::Value(response)) => Admission::Replayed(response),
         Verdict::Answered(Answer::NotKept) => Admission::NotKept,
         Verdict::FingerprintMismatch => Admission::FingerprintMismatch,
         Verdict::LeaseExpired { attempt } => Admission::LeaseExpired { attempt },

@@ -7,12 +7,13 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use crate::engine::Shared;
-use crate::flight::Flights;
-use crate::given_up::RELEASES_AT_ONCE;
-use crate::heartbeat::Heartbeat;
-use crate::shutdown::Activity;
+use crate::engine::given_up::RELEASES_AT_ONCE;
+use crate::engine::heartbeat::Heartbeat;
+use crate::engine::shutdown::Activity;
+use crate::engine::single_flight::Flights;
+use crate::store::Span;
 use crate::{
-    Codec, Engine, ExpiredLeasePolicy, HandlerErrorPolicy, InFlightPolicy, MAX_DURATION, ReservationStore,
+    Codec, Engine, ExpiredLeasePolicy, HandlerErrorPolicy, InFlightPolicy, ReservationStore,
     StoreFailurePolicy,
 };
 
@@ -25,7 +26,7 @@ use crate::{
 ///
 /// let engine = Engine::builder(store)
 ///     .lease(Duration::from_secs(30))
-///     .in_flight(InFlightPolicy::Wait { at_most: Duration::from_secs(5) })
+///     .in_flight(InFlightPolicy::Wait { timeout: Duration::from_secs(5) })
 ///     .build()?;
 /// # Ok(())
 /// # }
@@ -37,7 +38,7 @@ pub struct EngineBuilder {
     lease: Duration,
     retention: Duration,
     record_ttl: Option<Duration>,
-    heartbeat_at_most: Option<Duration>,
+    max_renewal: Option<Duration>,
     reserve_timeout: Duration,
     complete_timeout: Option<Duration>,
     in_flight: InFlightPolicy,
@@ -55,7 +56,7 @@ impl EngineBuilder {
             lease: Duration::from_secs(60),
             retention: Duration::from_secs(24 * 3600),
             record_ttl: None,
-            heartbeat_at_most: None,
+            max_renewal: None,
             reserve_timeout: Duration::from_secs(5),
             complete_timeout: None,
             in_flight: InFlightPolicy::default(),
@@ -89,8 +90,8 @@ impl EngineBuilder {
 
     /// How long after its reservation a run is renewed at the most, so that a handler that hangs does not hold its key
     /// for ever. Below the lease it means that nothing is renewed. Default: 10 leases.
-    pub fn heartbeat_at_most(mut self, at_most: Duration) -> Self {
-        self.heartbeat_at_most = Some(at_most);
+    pub fn max_renewal(mut self, max_renewal: Duration) -> Self {
+        self.max_renewal = Some(max_renewal);
         self
     }
 
@@ -145,23 +146,23 @@ impl EngineBuilder {
         self
     }
 
-    /// Makes the engine. Fails if a duration is zero or above [`MAX_DURATION`].
+    /// Makes the engine. Fails if a duration is zero or above ten years.
     pub fn build(self) -> Result<Engine, InvalidPolicy> {
         let lease = checked("lease", self.lease)?;
         let retention = checked("retention", self.retention)?;
-        let record_ttl = checked("record_ttl", self.record_ttl.unwrap_or(retention))?;
-        let at_most = self.heartbeat_at_most.unwrap_or(lease.saturating_mul(10).min(MAX_DURATION));
-        let at_most = checked("heartbeat_at_most", at_most)?;
-        let complete_timeout = self.complete_timeout.unwrap_or(lease.max(Duration::from_secs(30)));
-        if let InFlightPolicy::Wait { at_most } = self.in_flight {
-            checked("in_flight wait", at_most)?;
+        let record_ttl = checked("record_ttl", self.record_ttl.unwrap_or(self.retention))?;
+        let max_renewal = self.max_renewal.unwrap_or(self.lease.saturating_mul(10).min(Span::MAX.into()));
+        let max_renewal = checked("max_renewal", max_renewal)?;
+        let complete_timeout = self.complete_timeout.unwrap_or(self.lease.max(Duration::from_secs(30)));
+        if let InFlightPolicy::Wait { timeout } = self.in_flight {
+            checked("in_flight timeout", timeout)?;
         }
         let policy = Policy {
             lease,
             retention,
             record_ttl,
-            reserve_timeout: checked("reserve_timeout", self.reserve_timeout)?,
-            complete_timeout: checked("complete_timeout", complete_timeout)?,
+            reserve_timeout: checked("reserve_timeout", self.reserve_timeout)?.into(),
+            complete_timeout: checked("complete_timeout", complete_timeout)?.into(),
             in_flight: self.in_flight,
             expired_lease: self.expired_lease,
             store_failure: self.store_failure,
@@ -170,7 +171,7 @@ impl EngineBuilder {
             schema: self.schema,
         };
         Ok(Engine::new(Shared {
-            heartbeat: Heartbeat::new(Arc::clone(&self.store), lease, at_most),
+            heartbeat: Heartbeat::new(Arc::clone(&self.store), lease, max_renewal.into()),
             store: self.store,
             policy,
             flights: Flights::new(),
@@ -194,9 +195,9 @@ pub struct InvalidPolicy {
 /// The checked settings.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    pub(crate) lease: Duration,
-    pub(crate) retention: Duration,
-    pub(crate) record_ttl: Duration,
+    pub(crate) lease: Span,
+    pub(crate) retention: Span,
+    pub(crate) record_ttl: Span,
     pub(crate) reserve_timeout: Duration,
     pub(crate) complete_timeout: Duration,
     pub(crate) in_flight: InFlightPolicy,
@@ -207,6 +208,6 @@ pub(crate) struct Policy {
     pub(crate) schema: u32,
 }
 
-fn checked(setting: &'static str, value: Duration) -> Result<Duration, InvalidPolicy> {
-    if value.is_zero() || value > MAX_DURATION { Err(InvalidPolicy { setting, value }) } else { Ok(value) }
+fn checked(setting: &'static str, value: Duration) -> Result<Span, InvalidPolicy> {
+    Span::new(value).map_err(|_| InvalidPolicy { setting, value })
 }

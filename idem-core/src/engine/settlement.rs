@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::attempt::Ownership;
-use crate::call::{Resend, call};
 use crate::engine::Shared;
+use crate::engine::attempt::Ownership;
+use crate::engine::retry::{Resend, call};
+use crate::store::Completion;
 use crate::{
-    AbandonOutcome, Answer, CompleteOutcome, Completion, Operation, ReleaseOutcome, ReservationStore,
-    StoreError, StoreErrorKind, observe,
+    AbandonOutcome, Answer, CompleteOutcome, Operation, ReleaseOutcome, ReservationStore, StoreError,
+    StoreErrorKind, observe,
 };
 
 /// What is to be done at the store at the end of a run.
@@ -76,7 +77,7 @@ pub(crate) async fn abandon(
 /// Gives the key up while nobody waits for it: patiently, and for at most a lease, beyond which there is nothing left
 /// to give up.
 pub(crate) async fn surrender_in_background(shared: &Shared, run: &Ownership, how: Surrender) {
-    let (store, within, resend) = (&*shared.store, shared.policy.lease, Resend::InBackground);
+    let (store, within, resend) = (&*shared.store, shared.policy.lease.as_duration(), Resend::InBackground);
     let result = match how {
         Surrender::Release => release(store, run, within, resend).await.map(drop),
         Surrender::Abandon => abandon(store, run, within, resend).await.map(drop),

@@ -23,7 +23,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::attempt::{Lease, Ownership};
+use crate::backoff::Backoff;
+use crate::engine::attempt::{Lease, Ownership};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::{Answer, Fingerprint, Key, StoreError};
 
@@ -79,8 +80,8 @@ struct Landed {
 pub(crate) struct Watched {
     pub(crate) lease_ends: Instant,
     pub(crate) next_look: Instant,
-    /// The pause before the next look was at most this.
-    pub(crate) pause: Duration,
+    /// The pauses between looks.
+    pub(crate) backoff: Backoff,
     /// The last look said that the key may be free.
     pub(crate) may_be_free: bool,
 }
@@ -312,10 +313,11 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::{FencingToken, OwnerToken};
+    use crate::FencingToken;
+    use crate::store::OwnerToken;
 
     fn id() -> FlightId {
-        (Key::new("scope", "name").unwrap(), Fingerprint::of(["payload"]))
+        (Key::new("scope", "name").unwrap(), Fingerprint::from_parts(["payload"]))
     }
 
     async fn board(flights: &Arc<Flights>) -> Boarding {
@@ -359,9 +361,9 @@ mod tests {
         let (key, fingerprint) = id();
         let waited = flights.board(&key, fingerprint, sleep(Duration::from_secs(1))).await;
         assert!(matches!(waited, Boarding::Elapsed { retry_after: UNKNOWN_RETRY_AFTER }));
-        let (now, pause) = (Instant::now(), Duration::from_secs(1));
+        let (now, backoff) = (Instant::now(), Backoff::new(Duration::ZERO, Duration::ZERO));
         let lease_ends = now + Duration::from_secs(7);
-        lead.watch(Watched { lease_ends, next_look: now, pause, may_be_free: false });
+        lead.watch(Watched { lease_ends, next_look: now, backoff, may_be_free: false });
         let waited = flights.board(&key, fingerprint, sleep(Duration::from_secs(1))).await;
         assert!(matches!(waited, Boarding::Elapsed { retry_after } if retry_after == Duration::from_secs(6)));
         drop(lead);
@@ -426,7 +428,9 @@ mod tests {
         let _lead = lead(&flights).await;
         let (key, fingerprint) = id();
         let other_key = Key::new("scope", "other name").unwrap();
-        for (key, fingerprint) in [(key, Fingerprint::of(["other payload"])), (other_key, fingerprint)] {
+        for (key, fingerprint) in
+            [(key, Fingerprint::from_parts(["other payload"])), (other_key, fingerprint)]
+        {
             assert!(matches!(flights.board(&key, fingerprint, pending()).await, Boarding::Lead(_)));
         }
     }

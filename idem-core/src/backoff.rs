@@ -1,0 +1,84 @@
+//! [`Backoff`]: pauses that double, with jitter.
+
+use std::time::Duration;
+
+/// The pauses between tries: each is twice the one before, up to a longest one, with jitter.
+///
+/// A pause is drawn between half of its length and the whole, so that callers that failed together do not come back
+/// together ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
+///
+/// ```
+/// use std::time::Duration;
+/// use idem_core::backend::Backoff;
+///
+/// let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+/// let (first, second) = (backoff.next_pause(), backoff.next_pause());
+/// assert!(first >= Duration::from_millis(5) && first <= Duration::from_millis(10));
+/// assert!(second >= Duration::from_millis(10) && second <= Duration::from_millis(20));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+    random: fn() -> u32,
+}
+
+impl Backoff {
+    /// Pauses from `first` to `longest`.
+    pub const fn new(first: Duration, longest: Duration) -> Self {
+        Self { next: first, longest, random: system_random }
+    }
+
+    /// The same pauses with another source of randomness: all values of `u32` must be equally likely. For tests.
+    #[must_use]
+    pub const fn with_random(mut self, random: fn() -> u32) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// The pause before the next try.
+    pub fn next_pause(&mut self) -> Duration {
+        let whole = self.next.min(self.longest);
+        self.next = whole.saturating_mul(2);
+        let half = whole / 2;
+        half + half.mul_f64(f64::from((self.random)()) / f64::from(u32::MAX))
+    }
+}
+
+/// Without randomness there is no jitter; everything else still works.
+fn system_random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    fn pauses(random: fn() -> u32) -> [u128; 5] {
+        let mut backoff = Backoff::new(FIRST, LONGEST).with_random(random);
+        [(); 5].map(|()| backoff.next_pause().as_millis())
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_vary_by_half() {
+        assert_eq!(pauses(|| u32::MAX), [10, 20, 40, 50, 50]);
+        assert_eq!(pauses(|| 0), [5, 10, 20, 25, 25]);
+    }
+
+    #[test]
+    fn pauses_of_two_callers_differ() {
+        let first = || Backoff::new(LONGEST, LONGEST).next_pause();
+        assert!((0..100).any(|_| first() != first()));
+    }
+
+    #[test]
+    fn a_first_pause_of_zero_and_one_without_bound_are_as_they_say() {
+        assert_eq!(Backoff::new(Duration::ZERO, LONGEST).next_pause(), Duration::ZERO);
+        let mut endless = Backoff::new(Duration::MAX, Duration::MAX).with_random(|| 0);
+        assert_eq!(endless.next_pause(), Duration::MAX / 2);
+        assert_eq!(endless.next_pause(), Duration::MAX / 2);
+    }
+}

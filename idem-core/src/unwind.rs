@@ -1,0 +1,23 @@
+//! [`catch_unwind`] for futures.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::task::Poll;
+
+/// What a panic carries.
+pub type Panic = Box<dyn Any + Send>;
+
+/// Runs a future to its end and returns its panic, if it panics, as an error.
+///
+/// Unwind safety is asserted: the future is dropped after a panic, so nothing sees what it left half changed. The caller
+/// must not look at state that the future shared with it either.
+pub async fn catch_unwind<F: Future>(future: F) -> Result<F::Output, Panic> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
