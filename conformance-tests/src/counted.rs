@@ -15,7 +15,7 @@ use idem_core::{
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use conformance_tests::{Counted, Reference};
+/// use idem_conformance::{Counted, Reference};
 /// use idem_core::{Key, Operation, ReservationStore};
 ///
 /// let store = Counted::new(Reference::new());

@@ -42,7 +42,7 @@ pub enum Fault {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
-/// use conformance_tests::{Fault, Faulty, Reference};
+/// use idem_conformance::{Fault, Faulty, Reference};
 /// use idem_core::{Effect, Fingerprint, Key, Operation, ReservationStore};
 /// use idem_core::store::{OwnerToken, ReserveRequest, ReserveOutcome};
 ///

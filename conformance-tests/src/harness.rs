@@ -13,7 +13,7 @@ use idem_core::{FencingToken, Key, ReservationStore};
 /// leaves the matching cases out, *ignored* with the reason shown.
 ///
 /// ```
-/// use conformance_tests::{Clock, Harness, InProcess, Instance, Reference};
+/// use idem_conformance::{Clock, Harness, InProcess, Instance, Reference};
 ///
 /// struct ReferenceHarness;
 ///

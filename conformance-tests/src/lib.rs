@@ -12,8 +12,8 @@
 //! ```no_run
 //! // tests/conformance.rs, with `[[test]] name = "conformance"` and `harness = false` in Cargo.toml
 //! use async_trait::async_trait;
-//! use conformance_tests::{Clock, Harness, InProcess, Instance};
-//! # use conformance_tests::Reference as MyStore;
+//! use idem_conformance::{Clock, Harness, InProcess, Instance};
+//! # use idem_conformance::Reference as MyStore;
 //!
 //! struct MyHarness;
 //!
@@ -28,7 +28,7 @@
 //!     }
 //! }
 //!
-//! conformance_tests::main!(MyHarness);
+//! idem_conformance::main!(MyHarness);
 //! ```
 //!
 //! `cargo test --test conformance` then runs every case, with the filters and flags of any test; nextest works too. A
@@ -50,8 +50,6 @@
 //! - [`Reference`] is the smallest correct store, and with other [`Rules`] an incorrect one. `WHO_CAUGHT_WHOM.md` lists
 //!   which cases catch which of them.
 //! - [`check`] runs a single [`Case`] from code.
-//! - [`server`] is for backends that have one: processes that do not outlive their test, a wall clock that is moved
-//!   from outside, and a proxy that loses what it should deliver.
 
 mod call;
 mod caller;
@@ -68,8 +66,6 @@ mod oracle;
 mod reference;
 mod remote;
 mod rng;
-#[cfg(unix)]
-pub mod server;
 mod suite;
 mod wire;
 

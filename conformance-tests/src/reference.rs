@@ -160,7 +160,7 @@ pub type TryStep<T> = Result<Step<T>, StoreError>;
 /// What a [`Reference`] does in each operation. Replace a function to plant a bug, and see which case notices:
 ///
 /// ```
-/// use conformance_tests::{Reference, Rules};
+/// use idem_conformance::{Reference, Rules};
 /// use idem_core::store::transition::{self, Change};
 ///
 /// // Whoever completes is taken for the owner.

@@ -140,7 +140,7 @@ impl Panics {
     }
 }
 
-/// The `main` of a test that runs the suite: `conformance_tests::main!(MyHarness);`.
+/// The `main` of a test that runs the suite: `idem_conformance::main!(MyHarness);`.
 #[macro_export]
 macro_rules! main {
     ($harness:expr) => {

@@ -2,4 +2,4 @@
 
 mod support;
 
-conformance_tests::main!(support::ReferenceHarness(conformance_tests::Clock::Real));
+idem_conformance::main!(support::ReferenceHarness(idem_conformance::Clock::Real));

@@ -1,18 +1,24 @@
 //! The subject's side of a bench: what is asked of a store, and how its answers are checked.
 
-use conformance_tests::span;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
+use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, Span};
 use idem_core::{Answer, CompleteOutcome, Fingerprint, ReservationStore, StoredValue};
 use tokio::runtime::Runtime;
 
 use crate::load::{Load, Request};
 
-const LEASE: Duration = Duration::from_secs(60);
-const RETENTION: Duration = Duration::from_secs(24 * 3600);
+const LEASE: Span = seconds(60);
+const RETENTION: Span = seconds(24 * 3600);
+
+const fn seconds(seconds: u64) -> Span {
+    match Span::new(Duration::from_secs(seconds)) {
+        Ok(span) => span,
+        Err(_) => panic!("more than zero and at most ten years"),
+    }
+}
 
 pub(crate) fn fingerprint() -> Fingerprint {
     Fingerprint::from_parts(["100 EUR"])
@@ -20,12 +26,12 @@ pub(crate) fn fingerprint() -> Fingerprint {
 
 /// What the engine sends before it runs a handler.
 pub(crate) fn reserve(owner: OwnerToken, fingerprint: Fingerprint) -> ReserveRequest {
-    ReserveRequest::new(owner, fingerprint, span(LEASE))
+    ReserveRequest::new(owner, fingerprint, LEASE)
 }
 
 /// What the engine sends after the handler has answered.
 pub(crate) fn completion(answer: Bytes) -> Completion {
-    Completion::new(StoredValue::bytes(answer), span(RETENTION))
+    Completion::new(StoredValue::bytes(answer), RETENTION)
 }
 
 /// One first request at the store, with both outcomes checked.

@@ -67,7 +67,7 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
-    use conformance_tests::span;
+    use idem_conformance::span;
     use std::time::Duration;
 
     use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};

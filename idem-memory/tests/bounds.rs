@@ -3,7 +3,7 @@
 #![cfg(not(shuttle))]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
 use bytes::Bytes;

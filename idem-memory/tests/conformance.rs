@@ -1,6 +1,6 @@
 //! The conformance suite over the store, on tokio's clock: paused and moved where there are no threads.
 
-use conformance_tests::{Clock, Harness, InProcess, Instance};
+use idem_conformance::{Clock, Harness, InProcess, Instance};
 use idem_memory::{MemoryStore, Options};
 
 struct Memory;
@@ -20,4 +20,4 @@ impl Harness for Memory {
     }
 }
 
-conformance_tests::main!(Memory);
+idem_conformance::main!(Memory);

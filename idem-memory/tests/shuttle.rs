@@ -9,7 +9,7 @@
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::sync::Arc;
 use std::time::Duration;
 

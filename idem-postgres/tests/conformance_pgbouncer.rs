@@ -4,10 +4,7 @@
 
 #[path = "golden/mod.rs"]
 mod golden;
-#[path = "support/postgres.rs"]
-#[allow(dead_code, reason = "each test binary uses its part of this")]
-mod postgres;
 #[path = "support/suite.rs"]
 mod suite;
 
-conformance_tests::main!(suite::Suite::PgBouncer);
+idem_conformance::main!(suite::Suite::PgBouncer);

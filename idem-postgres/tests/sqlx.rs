@@ -2,24 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
-#[path = "support/postgres.rs"]
-#[allow(dead_code, reason = "each test binary uses its part of this")]
-mod postgres;
 #[path = "support/mod.rs"]
 mod support;
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
-use conformance_tests::server::Proxy;
 use idem_core::store::{Completion, OwnerToken};
 use idem_core::{CompleteOutcome, Effect, StoreErrorKind, StoredValue};
 use idem_postgres::sqlx::{ReservationExt, Transaction};
 use idem_postgres::{Options, TransactionError};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, Executor, PgPool};
+use test_servers::Proxy;
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{DAY, Shop, key, words};
 
 async fn shop() -> (Shop, PgPool) {
@@ -194,7 +191,7 @@ async fn a_commit_whose_reply_is_lost_is_found_to_be_committed() {
     pay(&mut transaction).await;
     proxy.cut_when_request_contains(b"COMMIT");
     transaction.complete(StoredValue::bytes("paid")).await.unwrap();
-    assert!(proxy.has_sprung());
+    assert!(proxy.has_met_request());
     assert_eq!(shop.payments().await, 1);
     assert!(shop.is_replayed("paid").await);
 }

@@ -39,8 +39,3 @@ pub use store::RedisStore;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// Servers for the tests of links.
-#[cfg(test)]
-#[path = "../tests/support/servers/mod.rs"]
-mod support;

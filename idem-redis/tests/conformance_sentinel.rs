@@ -4,7 +4,5 @@
 
 #[path = "support/deployed.rs"]
 mod deployed;
-#[path = "support/servers/mod.rs"]
-mod servers;
 
-conformance_tests::main!(deployed::Deployed::<servers::sentinel::Watched>::new());
+idem_conformance::main!(deployed::Deployed::<test_servers::redis::SentinelGroup>::new());

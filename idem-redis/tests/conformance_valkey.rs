@@ -5,4 +5,4 @@
 mod golden;
 mod support;
 
-conformance_tests::main!(support::harness::Servers::new(support::Kind::Valkey));
+idem_conformance::main!(support::harness::Servers::new(support::Kind::Valkey));

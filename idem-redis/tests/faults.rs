@@ -5,7 +5,7 @@
 mod golden;
 mod support;
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::store::{Record, State};
 use idem_core::{FencingToken, Key, ReservationStore};
 use idem_sqlite::{Options, SqliteStore};
@@ -191,4 +191,4 @@ impl Instance for File {
     }
 }
 
-conformance_tests::main!(Sqlite);
+idem_conformance::main!(Sqlite);

@@ -5,7 +5,7 @@
 
 mod support;
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;

@@ -12,7 +12,7 @@ use crate::step::{Result, capture, cargo, fail, finish_with, run, shown, step};
 use crate::{features, hygiene, msrv, servers};
 
 /// The packages whose tests hold idem-core: the conformance suite finds what no unit test of idem-core does.
-pub(crate) const CORE_TESTED_BY: [&str; 3] = ["idem-core", "idem-memory", "conformance-tests"];
+pub(crate) const CORE_TESTED_BY: [&str; 3] = ["idem-core", "idem-memory", "idem-conformance"];
 
 /// Of those, the tests that look at idem-core: the suite once, over its reference store. The tests *of* the suite take
 /// minutes, and look at stores that are broken on purpose.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{env, fs, process};
 
 use async_trait::async_trait;
-use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::{Answer, FencingToken, Fingerprint, Key, ReservationStore, StoredValue};
 use idem_core::store::{OwnerToken, Record, State, Timestamp};
 use outside_backend::{DirectoryStore, MAX_ANSWER_BYTES};
@@ -104,4 +104,4 @@ impl Drop for Directory {
     }
 }
 
-conformance_tests::main!(Directories);
+idem_conformance::main!(Directories);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use conformance_tests::{Ability, Clock, Harness, Instance, Reference};
+use idem_conformance::{Ability, Clock, Harness, Instance, Reference};
 use idem_core::{FencingToken, Key, ReservationStore};
 
 pub(crate) struct ReferenceHarness(pub(crate) Clock);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use conformance_tests::{Ability, Clock, Harness, Instance, Reference, Rules, Step};
+use idem_conformance::{Ability, Clock, Harness, Instance, Reference, Rules, Step};
 use idem_core::store::Record;
 use idem_core::{FencingToken, Key, ReservationStore};
 

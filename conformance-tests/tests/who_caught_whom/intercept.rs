@@ -4,7 +4,7 @@ use idem_core::store::Span;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use conformance_tests::Reference;
+use idem_conformance::Reference;
 use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest};
 use idem_core::{
     AbandonOutcome, CompleteOutcome, Key, ReleaseOutcome, RenewOutcome, ReservationStore, StoreError,

@@ -97,7 +97,7 @@ impl ReservationStore for Loose {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        (conformance_tests::Rules::CORRECT.check_complete)(&completion)?;
+        (idem_conformance::Rules::CORRECT.check_complete)(&completion)?;
         let step = |found: Option<&Record>, now| Ok(transition::complete(found, owner, completion, now));
         self.step(Operation::Complete, key, step).await
     }

@@ -1,6 +1,6 @@
 //! Shows that the suite bites: runs it over stores with one bug each, and writes down who caught whom.
 //!
-//! `WHO_CAUGHT_WHOM.md` is generated. `IDEM_BLESS=1 cargo test -p conformance-tests --test who_caught_whom` writes it
+//! `WHO_CAUGHT_WHOM.md` is generated. `IDEM_BLESS=1 cargo test -p idem-conformance --test who_caught_whom` writes it
 //! anew after a case or a bug was added.
 
 mod broken;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{env, fs, thread};
 
-use conformance_tests::{Case, Harness, Verdict, cases, check};
+use idem_conformance::{Case, Harness, Verdict, cases, check};
 
 use crate::broken::Broken;
 

@@ -48,8 +48,8 @@ impl Scale {
 /// The figures of a run; `store` is `postgres:` and a directory, on whose disk a server of our own is then, or the URL of a
 /// database.
 pub(crate) fn run(scale: &Scale, store: &str, is_first: bool) -> Result<Vec<Figure>, Box<dyn Error>> {
-    let server = server::Server::of(store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let server = runtime.block_on(server::Server::of(store));
     let url = &*server.url;
     let operator = runtime.block_on(operator(url))?;
     runtime.block_on(operator.batch_execute("DROP SCHEMA IF EXISTS idem_bench CASCADE"))?;

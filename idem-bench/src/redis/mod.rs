@@ -50,12 +50,12 @@ impl Scale {
 /// All figures, once. `redis:` and `valkey:` alone are a server that is started for the purpose; anything longer is the URL
 /// of one that nobody else uses.
 pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
-    let server = server::Server::of(url)?;
+    let server = server::Server::of(url);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut figures = throughput::first_requests(scale, &server, &runtime)?;
     figures.extend(replay::replays(scale, &server, &runtime)?);
     figures.extend(burst::refused(scale, &server, &runtime)?);
-    figures.push(resident::per_record(scale, &server::Server::of(url)?, &runtime)?);
+    figures.push(resident::per_record(scale, &server::Server::of(url), &runtime)?);
     figures.extend(trips::counted(scale, &server, &runtime)?);
     Ok(figures)
 }

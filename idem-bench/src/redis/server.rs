@@ -1,50 +1,31 @@
-//! The server that is measured: one of our own, or somebody's.
+//! The measured server: one of our own, or one that already runs.
 
-use std::error::Error;
-use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
-use conformance_tests::server::{Process, free_port};
 use idem_core::StoreError;
 use idem_redis::RedisStore;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use tempfile::TempDir;
+use test_servers::redis::{Kind, Setup};
 
 pub(super) struct Server {
     url: String,
-    /// Held, so that it is stopped at the end.
-    _own: Option<(Process, TempDir)>,
+    /// Kept so that it is stopped at the end.
+    _own: Option<test_servers::redis::Server>,
 }
 
 impl Server {
-    pub(super) fn of(url: &str) -> Result<Self, Box<dyn Error>> {
-        match url {
-            "redis:" => Self::start("redis-server"),
-            "valkey:" => {
-                let named = std::env::var("IDEM_VALKEY_SERVER");
-                Self::start(&named.unwrap_or_else(|_| "valkey-server".to_owned()))
-            }
-            url => Ok(Self { url: url.to_owned(), _own: None }),
-        }
-    }
-
-    /// On a port of the loopback interface, as a service would reach it; nothing is written to a disk.
-    fn start(program: &str) -> Result<Self, Box<dyn Error>> {
-        let directory = tempfile::tempdir()?;
-        let log = directory.path().join("log");
-        let port = free_port();
-        let mut command = Command::new(program);
-        command.args(["--save", "", "--appendonly", "no", "--port", &port.to_string()]);
-        let mut process = Process::start(command.current_dir(&directory), &log);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if process.has_ended() {
-                return Err(format!("{program} does not start: {}", std::fs::read_to_string(&log)?).into());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(Self { url: format!("redis://127.0.0.1:{port}"), _own: Some((process, directory)) })
+    /// `redis:`, `valkey:`, or a URL. An own server listens on a port of the loopback interface, as a service would reach
+    /// it, and writes nothing to a disk.
+    pub(super) fn of(url: &str) -> Self {
+        let kind = match url {
+            "redis:" => Kind::Redis,
+            "valkey:" => Kind::Valkey,
+            url => return Self { url: url.to_owned(), _own: None },
+        };
+        let own = Setup::new(kind).start();
+        Self { url: own.url(), _own: Some(own) }
     }
 
     /// The subject, with default options.

@@ -37,7 +37,7 @@ pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordVi
 ///   not; only the fencing token still counts on from it while it is there.
 ///
 /// [`transition`](crate::store::transition) is this contract as pure functions: a backend that can lock a record runs them
-/// under that lock; one that cannot says the same in its own language. The conformance suite (`conformance-tests`)
+/// under that lock; one that cannot says the same in its own language. The conformance suite (`idem-conformance`)
 /// checks all of it against any implementation.
 ///
 /// # Invariants

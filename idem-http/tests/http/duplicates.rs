@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::Response;
-use conformance_tests::Fault;
+use idem_conformance::Fault;
 use idem_core::{Engine, ExpiredLeasePolicy, InFlightPolicy, Operation};
 use idem_memory::MemoryStore;
 

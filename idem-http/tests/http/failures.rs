@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
-use conformance_tests::Fault;
+use idem_conformance::Fault;
 use idem_core::{Attempt, Engine, Operation, StoreErrorKind, StoreFailurePolicy};
 use idem_memory::{MemoryStore, Options};
 

@@ -1,13 +1,13 @@
 //! Servers whose clock is set.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{CompleteOutcome, FencingToken, ReleaseOutcome, ReservationStore, StoredValue};
 use idem_postgres::Options;
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, Shop, key, payload};
 
 const HOUR: Duration = Duration::from_secs(3600);

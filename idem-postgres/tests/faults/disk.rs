@@ -1,6 +1,6 @@
 //! A disk that is full.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +8,8 @@ use std::process::Command;
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{CompleteOutcome, Effect, Key, ReservationStore, StoreErrorKind, StoredValue};
 use idem_postgres::Options;
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, Shop, payload, words};
 
 /// Compiled once for each server: it stands in the server's own directory.

@@ -1,12 +1,12 @@
 //! Others who have the lock of a row, and limits on the wait for it.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
+use test_servers::postgres::Postgres;
 use tokio_postgres::Client;
 
-use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
 fn request(owner: OwnerToken) -> ReserveRequest {

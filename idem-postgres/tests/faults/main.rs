@@ -7,9 +7,6 @@ mod disk;
 mod locks;
 mod opening;
 mod pooler;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "each test binary uses its part of this")]
-mod postgres;
 mod servers;
 mod settings;
 #[path = "../support/mod.rs"]

@@ -1,13 +1,13 @@
 //! What a store looks at before it opens.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::sync::{Arc, Mutex};
 
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{Effect, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{LEASE, key, payload, words};
 
 async fn refused(url: &str, options: Options) -> StoreError {
@@ -279,33 +279,20 @@ async fn a_url_that_asks_for_tls_gets_it_or_nothing() {
 #[cfg(feature = "rustls")]
 #[tokio::test]
 async fn over_tls_the_servers_certificate_is_verified() {
-    use std::process::Command;
-
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
+    use test_servers::CertificateAuthority;
 
-    let directory = tempfile::tempdir().unwrap();
-    let (certificate, private) = (directory.path().join("server.crt"), directory.path().join("server.key"));
-    let mut openssl = Command::new("openssl");
-    openssl.args("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split(' '));
-    openssl.args([
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-        "-out",
-    ]);
-    let made = openssl.arg(&certificate).arg("-keyout").arg(&private).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let server = Postgres::start_with_tls(&certificate, &private).await;
+    let authority = CertificateAuthority::new();
+    let server = Postgres::start_with_tls(&authority).await;
     let url = format!("{}?sslmode=verify-full", server.url());
 
-    // The system knows nothing of this certificate.
+    // The system does not trust this authority.
     let error = refused(&url, Options::new()).await;
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
 
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&certificate).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(authority.path("ca.pem")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,16 +1,16 @@
 //! A pooler between the store and its server.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::sync::Arc;
 
 use idem_core::store::{OwnerToken, ReserveRequest};
 use idem_core::{ReservationStore, StoreErrorKind};
 use idem_postgres::{Options, PostgresStore};
+use test_servers::postgres::{PgBouncer, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::postgres::{PgBouncer, Postgres};
 use crate::support::{LEASE, key, payload};
 
 /// pgbouncer's issue 759: it takes the end of a statement that failed for that of the next one on the same connection. If

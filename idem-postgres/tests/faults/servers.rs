@@ -1,14 +1,14 @@
 //! Servers that stop, and links that break or fall silent.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
-use conformance_tests::server::Proxy;
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{CompleteOutcome, Effect, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
+use test_servers::Proxy;
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
 fn request(owner: OwnerToken) -> ReserveRequest {
@@ -97,7 +97,7 @@ async fn a_reservation_whose_reply_is_lost_is_unknown_and_sent_again_it_is_the_s
     let owner = OwnerToken::random();
     proxy.cut_when_request_contains(b"_reserve");
     let lost = shop.store.reserve(&key(), request(owner)).await.unwrap_err();
-    assert!(is_unknown(&lost) && proxy.has_sprung(), "{}", words(&lost));
+    assert!(is_unknown(&lost) && proxy.has_met_request(), "{}", words(&lost));
     assert!(matches!(insist(&shop.store, owner).await, ReserveOutcome::Reserved { attempt: 1, .. }));
     let count = shop.server.client().await.query_one("SELECT count(*) FROM idem_record", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1);
@@ -110,7 +110,7 @@ async fn a_completion_whose_reply_is_lost_is_unknown_and_sent_again_already_comp
     assert!(matches!(insist(&shop.store, owner).await, ReserveOutcome::Reserved { .. }));
     proxy.cut_when_request_contains(b"_complete");
     let lost = shop.store.complete(&key(), owner, completion()).await.unwrap_err();
-    assert!(is_unknown(&lost) && proxy.has_sprung(), "{}", words(&lost));
+    assert!(is_unknown(&lost) && proxy.has_met_request(), "{}", words(&lost));
     let again = shop.store.complete(&key(), owner, completion()).await.unwrap();
     assert_eq!(again, CompleteOutcome::AlreadyCompleted);
 }

@@ -1,6 +1,6 @@
 //! Roles and databases whose settings are not the defaults.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
@@ -9,8 +9,8 @@ use idem_core::{
     StoredValue,
 };
 use idem_postgres::{Options, PostgresStore, ReservationExt};
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{DAY, LEASE, payload};
 
 /// A store whose sessions begin after these statements.

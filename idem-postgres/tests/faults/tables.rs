@@ -1,13 +1,13 @@
 //! Tables that are not as they should be, and what cleans them up.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{Effect, Key, ReservationStore, StoreError, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, PostgresStore};
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{LEASE, Shop, key, payload, words};
 
 async fn reserve(store: &PostgresStore, key: &Key) -> Result<ReserveOutcome, StoreError> {

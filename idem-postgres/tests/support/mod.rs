@@ -1,15 +1,14 @@
 //! What the tests share: a server with a store and a table of payments, the effects that are to happen once.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{Admission, Engine, Fingerprint, Key, Reservation, ReservationStore, StoreError};
 use idem_postgres::{Options, PostgresStore, Transaction};
-
-use crate::postgres::Postgres;
+use test_servers::postgres::Postgres;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use conformance_tests::server::MovedClock;
-use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::store::Record;
 use idem_core::{FencingToken, Key, ReservationStore};
 use idem_postgres::{Options, PostgresStore, Statements};
+use test_servers::MovedClock;
+use test_servers::postgres::{PgBouncer, Postgres, client};
 use tokio_postgres::types::Type;
 
 use crate::golden;
-use crate::postgres::{PgBouncer, Postgres, client};
 
 /// How the store reaches its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Completion inside of a transaction that is the user's own.
 
-use conformance_tests::server::Proxy;
-use conformance_tests::span;
+use idem_conformance::span;
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{CompleteOutcome, Effect, ReservationStore, StoreError, StoreErrorKind, StoredValue};
+use test_servers::Proxy;
+use test_servers::postgres::client;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use crate::postgres::client;
 use crate::support::{DAY, LEASE, Shop, key, payload, words};
 
 fn completion(answer: &'static str) -> Completion {
@@ -176,7 +176,7 @@ async fn a_whole_transaction_that_is_sent_again_after_a_lost_reply_has_no_second
         complete(&shop, &mut transaction, idem_core::backend::owner(&reservation)).await.map(drop).unwrap();
         proxy.cut_when_request_contains(b"COMMIT");
         assert!(transaction.commit().await.is_err());
-        assert!(proxy.has_sprung());
+        assert!(proxy.has_met_request());
 
         assert_eq!(
             reserved_again(&shop, idem_core::backend::owner(&reservation)).await,

@@ -1,14 +1,14 @@
 //! The guard: what it commits, and what its drop does.
 
-use conformance_tests::server::Proxy;
-use conformance_tests::span;
+use idem_conformance::span;
 use idem_core::{
     Admission, CompleteOutcome, Effect, ReleaseOutcome, RenewOutcome, StoreErrorKind, StoredValue,
 };
 use idem_postgres::{Options, ReservationExt, Statements, TransactionError};
+use test_servers::Proxy;
+use test_servers::postgres::{PgBouncer, Postgres};
 use tokio_postgres::IsolationLevel;
 
-use crate::postgres::{PgBouncer, Postgres};
 use crate::support::{Shop, key, pay, payload, words};
 
 #[tokio::test]

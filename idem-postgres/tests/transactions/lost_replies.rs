@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use conformance_tests::server::Proxy;
 use idem_core::{Admission, Effect, Engine, StoredValue};
 use idem_postgres::{Options, ReservationExt, TransactionError};
+use test_servers::Proxy;
+use test_servers::postgres::Postgres;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::postgres::Postgres;
 use crate::support::{Shop, key, pay, payload};
 
 async fn shop(proxied: Options) -> (Proxy, Shop) {
@@ -27,7 +27,7 @@ async fn a_commit_whose_reply_is_lost_is_found_to_be_committed() {
         pay(&transaction).await;
         proxy.cut_when_request_contains(b"COMMIT");
         transaction.complete(StoredValue::bytes("paid")).await.unwrap();
-        assert!(proxy.has_sprung());
+        assert!(proxy.has_met_request());
         assert_eq!(shop.payments().await, 1);
 
         // Who sends the whole request again gets the answer, and no second effect.
@@ -46,7 +46,7 @@ async fn a_link_that_is_cut_before_the_commit_leaves_nothing_and_frees_the_key()
     proxy.cut_when_request_contains(b"idem_record_complete");
     let completed = transaction.complete(StoredValue::bytes("paid")).await;
     let Err(TransactionError::Store(error)) = completed else { panic!("{completed:?}") };
-    assert!(proxy.has_sprung());
+    assert!(proxy.has_met_request());
     assert_eq!(error.effect, Effect::NotApplied);
     assert_eq!(shop.eventual_attempt().await, 1);
     assert_eq!(shop.payments().await, 0);
@@ -110,7 +110,7 @@ async fn a_commit_whose_reply_is_lost_is_found_also_when_its_answer_has_expired_
     pay(&transaction).await;
     proxy.cut_when_request_contains(b"COMMIT");
     transaction.complete(StoredValue::bytes("paid")).await.unwrap();
-    assert!(proxy.has_sprung());
+    assert!(proxy.has_met_request());
     assert_eq!(shop.payments().await, 1);
 }
 

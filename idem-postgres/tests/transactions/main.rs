@@ -7,9 +7,6 @@ mod endings;
 mod guard;
 mod lost_replies;
 mod misuse;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "each test binary uses its part of this")]
-mod postgres;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use conformance_tests::server::Proxy;
 use idem_core::{Effect, ReservationStore, StoreErrorKind, StoredValue};
 use idem_postgres::{Options, ReservationExt, Statements, Transaction, TransactionError};
+use test_servers::Proxy;
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{Shop, key, pay};
 
 async fn begun(shop: &Shop) -> Transaction {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use conformance_tests::server::Proxy;
 use idem_core::{Admission, Engine, Key, StoredValue};
 use idem_postgres::{Options, ReservationExt};
+use test_servers::Proxy;
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{Shop, payload};
 
 const KEYS: usize = 20;

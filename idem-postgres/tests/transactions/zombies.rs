@@ -1,13 +1,13 @@
 //! Owners whose lease is over: inside of their transaction, and before it.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
 use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{Effect, ReservationStore, StoredValue};
 use idem_postgres::{Options, ReservationExt, TransactionError};
+use test_servers::postgres::Postgres;
 
-use crate::postgres::Postgres;
 use crate::support::{LEASE, Shop, key, pay, payload};
 
 async fn shop(options: Options) -> Shop {

@@ -89,14 +89,13 @@ mod servers {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use test_servers::blocking;
+    use test_servers::redis::{Cluster, Kind, SentinelGroup, Server, Setup};
+
     use super::super::{Ailment, Doctor, Fact, Health, Persistence};
     use crate::address::Address;
     use crate::link::Link;
     use crate::options::{HealthMode, Options};
-    use crate::support::aside;
-    use crate::support::cluster::Cluster;
-    use crate::support::sentinel::Watched;
-    use crate::support::single::{Kind, Server, Setup};
 
     async fn link(url: &str) -> Link {
         Link::connect(&Address::parse(url).unwrap(), &Options::new()).await.unwrap()
@@ -157,10 +156,10 @@ mod servers {
         let strict = doctor(&link, &eager(HealthMode::Strict)).await.unwrap();
         let warned = doctor(&link, &eager(HealthMode::Warn)).await.unwrap();
         assert_eq!(strict.refusal(), None);
-        server.tell(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
         eventually("it is noticed", || strict.refusal().is_some()).await;
         assert_eq!(warned.refusal(), None);
-        server.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
         eventually("its end is noticed", || strict.refusal().is_none()).await;
     }
 
@@ -168,13 +167,13 @@ mod servers {
     async fn a_server_that_evicted_and_may_no_longer_be_asked_is_no_better() {
         let server = Server::redis();
         let all = ["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all"];
-        server.tell(&all);
+        server.command(&all);
         let link = link(&format!("redis://app:p@{}", server.address())).await;
         let doctor = doctor(&link, &eager(HealthMode::Strict)).await.unwrap();
-        server.tell(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
         eventually("it is noticed", || doctor.refusal().is_some()).await;
-        server.tell(&["ACL", "SETUSER", "app", "-info", "-config"]);
-        server.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+        server.command(&["ACL", "SETUSER", "app", "-info", "-config"]);
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
         doctor.look(&link).await;
         assert!(doctor.refusal().is_some());
     }
@@ -182,7 +181,7 @@ mod servers {
     #[tokio::test]
     async fn a_user_who_may_not_look_is_told_what_is_unknown() {
         let server = Server::redis();
-        server.tell(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all", "-info", "-config", "-role"]);
+        server.command(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all", "-info", "-config", "-role"]);
         let link = link(&format!("redis://app:p@{}", server.address())).await;
         let doctor = doctor(&link, &Options::new()).await.unwrap();
         let health = doctor.look(&link).await;
@@ -198,7 +197,7 @@ mod servers {
     #[tokio::test]
     async fn where_only_config_is_forbidden_info_tells_the_policy() {
         let server = Setup::new(Kind::Redis).set(&["maxmemory-policy", "volatile-ttl"]).start();
-        server.tell(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all", "-config"]);
+        server.command(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all", "-config"]);
         let link = link(&format!("redis://app:p@{}", server.address())).await;
         let ailment = doctor(&link, &Options::new()).await.unwrap_err();
         assert!(matches!(ailment, Ailment::Evicts { policy, .. } if policy == "volatile-ttl"));
@@ -206,13 +205,13 @@ mod servers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_a_cluster_all_masters_are_looked_at() {
-        let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+        let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
         let link = link(&cluster.url()).await;
         let strict = doctor(&link, &eager(HealthMode::Strict)).await.unwrap();
         let health = strict.look(&link).await;
         assert_eq!(health.servers.len(), 3);
         assert!(health.servers.iter().all(|server| server.replicas == Fact::Known(1)), "{health}");
-        cluster.nodes[1].tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
+        cluster.nodes[1].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
         eventually("one of three is noticed", || strict.refusal().is_some()).await;
         let expected = cluster.nodes[1].address().to_string();
         assert!(matches!(strict.refusal(), Some(Ailment::Evicts { address, .. }) if address == expected));
@@ -220,34 +219,34 @@ mod servers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_of_a_cluster_that_evicted_and_does_not_answer_is_no_better_because_others_do() {
-        let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+        let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
         for node in &cluster.nodes {
-            node.tell(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all"]);
+            node.command(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all"]);
         }
         let link = link(&cluster.url().replace("://", "://app:p@")).await;
         let doctor = doctor(&link, &Options::new()).await.unwrap();
         let node = &cluster.nodes[1];
-        node.tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
+        node.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
         doctor.look(&link).await;
         assert!(doctor.refusal().is_some());
-        node.tell(&["ACL", "SETUSER", "app", "-info", "-config"]);
+        node.command(&["ACL", "SETUSER", "app", "-info", "-config"]);
         let health = doctor.look(&link).await;
         assert_eq!(health.servers.iter().filter(|server| server.eviction.known().is_none()).count(), 1);
         let expected = node.address().to_string();
         assert!(matches!(doctor.refusal(), Some(Ailment::Evicts { address, .. }) if address == expected));
         // It tells again, and is better.
-        node.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-        node.tell(&["ACL", "SETUSER", "app", "+info"]);
+        node.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+        node.command(&["ACL", "SETUSER", "app", "+info"]);
         doctor.look(&link).await;
         assert_eq!(doctor.refusal(), None);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_master_that_evicted_is_no_better_because_sentinel_cannot_be_asked_for_it() {
-        let mut watched = aside(Watched::start).await;
+        let mut watched = blocking(SentinelGroup::start).await;
         let link = link(&watched.url()).await;
         let doctor = doctor(&link, &Options::new()).await.unwrap();
-        watched.servers[0].tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+        watched.servers[0].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
         doctor.look(&link).await;
         assert!(doctor.refusal().is_some());
         // Nobody knows where it is any more, nor that it is another one.
@@ -263,8 +262,8 @@ mod servers {
         let link = link(&server.url()).await;
         let doctor = doctor(&link, &eager(HealthMode::Strict)).await.unwrap();
         drop((doctor, link));
-        aside(move || {
-            crate::support::eventually("the connection is closed", || {
+        blocking(move || {
+            test_servers::eventually("the connection is closed", || {
                 server.info("connected_clients").as_deref() == Some("1")
             });
         })

@@ -1,9 +1,8 @@
 //! Connections that the application already has.
 
 use idem_core::StoreErrorKind;
+use test_servers::redis::{Cluster, Kind, Server, Setup};
 
-use super::servers::cluster::Cluster;
-use super::servers::single::{Kind, Server, Setup};
 use super::*;
 
 #[tokio::test]
@@ -20,7 +19,7 @@ async fn a_store_shares_the_applications_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_shares_the_applications_cluster_connection() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let nodes: Vec<_> = cluster.nodes.iter().map(Server::url).collect();
     let connection = redis::cluster::ClusterClient::new(nodes).unwrap().get_async_connection().await.unwrap();
     let store = RedisStore::from_connection(connection, Options::new()).await.unwrap();

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use idem_redis::HealthMode;
+use test_servers::redis::Server;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::servers::single::Server;
 use super::*;
 
 /// The names and levels of this crate's events on this thread.
@@ -57,7 +57,7 @@ async fn what_becomes_of_the_link_and_of_the_servers_health_is_logged_under_name
     log.eventually_has("idem_redis.health.changed", Level::INFO).await;
     assert!(!log.has("idem_redis.health.unfit", Level::WARN));
 
-    server.tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     log.eventually_has("idem_redis.health.unfit", Level::WARN).await;
 
     server.kill();

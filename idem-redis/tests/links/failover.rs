@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use test_servers::redis::{Cluster, Kind, SLOTS, SentinelGroup, Setup};
 use tokio::task::JoinSet;
 
-use super::servers::cluster::{Cluster, SLOTS};
-use super::servers::sentinel::Watched;
-use super::servers::single::{Kind, Setup};
 use super::*;
 
 fn options() -> Options {
@@ -40,14 +38,14 @@ fn load(store: &RedisStore) -> (Arc<AtomicBool>, JoinSet<usize>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_follows_sentinel_to_the_promoted_replica() {
-    let mut watched = aside(Watched::start).await;
+    let mut watched = blocking(SentinelGroup::start).await;
     let store = connect(&watched.url(), options()).await;
     let (stop, callers) = load(&store);
     tokio::time::sleep(Duration::from_millis(300)).await;
     watched.servers[0].kill();
     // One that is dead is no hindrance.
     watched.sentinels[0].process.kill();
-    let _watched = aside(move || {
+    let _watched = blocking(move || {
         watched.wait_until_replaced(0);
         watched
     })
@@ -59,14 +57,14 @@ async fn a_store_follows_sentinel_to_the_promoted_replica() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_are_known_to_a_promoted_replica_at_once() {
-    let watched = aside(Watched::start).await;
+    let watched = blocking(SentinelGroup::start).await;
     let store = connect(&watched.url(), options()).await;
     live(&store, "before").await;
-    let _watched = aside(move || {
-        watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+    let _watched = blocking(move || {
+        watched.sentinels[0].command(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
         watched.wait_until_replaced(0);
         for server in &watched.servers {
-            server.tell(&["SCRIPT", "FLUSH"]);
+            server.command(&["SCRIPT", "FLUSH"]);
         }
         watched
     })
@@ -77,7 +75,7 @@ async fn scripts_are_known_to_a_promoted_replica_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_finds_the_replica_that_replaces_a_clusters_master() {
     for frozen in [false, true] {
-        let mut cluster = aside(|| Cluster::start(Kind::Redis)).await;
+        let mut cluster = blocking(|| Cluster::start(Kind::Redis)).await;
         let store = connect(&cluster.url(), options()).await;
         let (stop, callers) = load(&store);
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -86,7 +84,7 @@ async fn a_store_finds_the_replica_that_replaces_a_clusters_master() {
         } else {
             cluster.nodes[0].kill();
         }
-        let _cluster = aside(move || {
+        let _cluster = blocking(move || {
             cluster.wait_until_replaced(0);
             cluster
         })
@@ -101,11 +99,11 @@ async fn a_store_finds_the_replica_that_replaces_a_clusters_master() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_move_under_load_and_every_key_lives_once() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let store = connect(&cluster.url(), options()).await;
     let (stop, callers) = load(&store);
     let (first, last) = SLOTS[0];
-    let _cluster = aside(move || {
+    let _cluster = blocking(move || {
         for slot in (first..=last).step_by(40) {
             cluster.move_slot(slot, 0, 1, || std::thread::sleep(Duration::from_millis(5)));
         }

@@ -1,11 +1,10 @@
 //! Servers that do not keep records.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use idem_core::{Effect, RenewOutcome, StoreErrorKind};
 use idem_redis::{Fact, HealthMode};
+use test_servers::redis::{Cluster, Kind, SLOTS, Server, Setup};
 
-use super::servers::cluster::{Cluster, SLOTS};
-use super::servers::single::{Kind, Server, Setup};
 use super::*;
 
 fn cause(error: &StoreError) -> String {
@@ -34,7 +33,7 @@ async fn eviction_that_is_switched_on_later_ends_new_reservations_and_nothing_el
     let held_by_us = store.reserve(&held, request(owner)).await.unwrap();
     assert!(matches!(held_by_us, ReserveOutcome::Reserved { .. }), "{held_by_us:?}");
     live(&store, "done").await;
-    server.tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
 
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut n = 0;
@@ -60,7 +59,7 @@ async fn eviction_that_is_switched_on_later_ends_new_reservations_and_nothing_el
     assert!(matches!(renewed, RenewOutcome::Renewed { .. }), "{renewed:?}");
     assert_eq!(store.complete(&held, owner, answer(b"done")).await.unwrap(), CompleteOutcome::Completed);
 
-    server.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     while store.reserve(&key("again"), request(owner)).await.is_err() {
         assert!(Instant::now() < deadline, "its end is not noticed");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -72,7 +71,7 @@ fn allow(server: &Server, more: &str) {
     let rules = "on >p ~idem:* -@all +eval +evalsha +get +set +pttl +pexpire +pexpiretime +time";
     let rules = rules.split(' ').chain(more.split(' ').filter(|rule| !rule.is_empty()));
     let command: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules).collect();
-    server.tell(&command);
+    server.command(&command);
 }
 
 #[tokio::test]
@@ -90,7 +89,7 @@ async fn a_user_who_may_run_scripts_and_nothing_else_can_use_a_store() {
 async fn a_user_of_a_cluster_needs_two_commands_more_and_one_who_waits_for_replicas_one() {
     let readme = include_str!("../../README.md");
     assert!(readme.contains("`+cluster|slots +asking`") && readme.contains("`+wait`"));
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     for node in &cluster.nodes {
         allow(node, "+cluster|slots +asking +wait");
     }
@@ -103,8 +102,8 @@ async fn a_user_of_a_cluster_needs_two_commands_more_and_one_who_waits_for_repli
     let (first, last) = (SLOTS[0].0, SLOTS[0].1);
     for slot in (first..=last).step_by(8) {
         let slot = slot.to_string();
-        cluster.nodes[1].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(0)]);
-        cluster.nodes[0].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(1)]);
+        cluster.nodes[1].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(0)]);
+        cluster.nodes[0].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(1)]);
     }
     let store = connect(&url, Options::new()).await;
     for n in 0..100 {
@@ -127,7 +126,7 @@ async fn a_user_who_may_not_run_a_command_of_a_script_is_told_that_nothing_happe
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Setup::new(kind).start();
         for forbidden in ["-set", "-time", "-get", "-evalsha"] {
-            server.tell(&["ACL", "SETUSER", "app", "reset", "on", ">p", "~idem:*", "+@all", forbidden]);
+            server.command(&["ACL", "SETUSER", "app", "reset", "on", ">p", "~idem:*", "+@all", forbidden]);
             let store = connect(&format!("redis://app:p@{}", server.address()), Options::new()).await;
             let error = store.reserve(&key("k"), request(OwnerToken::random())).await.unwrap_err();
             assert_eq!(
@@ -136,6 +135,6 @@ async fn a_user_who_may_not_run_a_command_of_a_script_is_told_that_nothing_happe
                 "{kind:?} {forbidden}: {error:?}"
             );
         }
-        assert_eq!(redis::from_redis_value(server.tell(&["DBSIZE"])), Ok(0));
+        assert_eq!(redis::from_redis_value(server.command(&["DBSIZE"])), Ok(0));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::servers::cluster::Cluster;
-use super::servers::single::{Kind, Server};
+use test_servers::redis::{Cluster, Kind, Server};
+
 use super::*;
 
 fn unlimited() -> Options {
@@ -42,14 +42,14 @@ async fn no_place_at_all_is_one_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_limit_is_a_setting_of_clusters_and_replicas_too() {
-    let cluster = Arc::new(aside(|| Cluster::start(Kind::Redis)).await);
+    let cluster = Arc::new(blocking(|| Cluster::start(Kind::Redis)).await);
     let store = connect(&cluster.url(), unlimited().replicas(1, Duration::MAX)).await;
     for n in 0..10 {
         live(&store, &n.to_string()).await;
     }
     // A redirection has a deadline of its own.
     let moving = Arc::clone(&cluster);
-    aside(move || moving.move_slot(0, 0, 1, || {})).await;
+    blocking(move || moving.move_slot(0, 0, 1, || {})).await;
     for n in 0..200 {
         live(&store, &format!("moved {n}")).await;
     }

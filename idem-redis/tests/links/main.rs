@@ -3,9 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
-#[path = "../support/servers/mod.rs"]
-mod servers;
-
 mod borrowed;
 mod events;
 mod failover;
@@ -16,13 +13,13 @@ mod secrets;
 #[cfg(feature = "tls")]
 mod tls;
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest};
 use idem_core::{Answer, CompleteOutcome, Fingerprint, Key, ReservationStore, StoreError, StoredValue};
 use idem_redis::{Options, RedisStore};
-use servers::aside;
+use test_servers::blocking;
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);

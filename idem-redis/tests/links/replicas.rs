@@ -1,26 +1,26 @@
 //! Operations that replicas have to have.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use idem_core::{Effect, Operation, ReleaseOutcome, StoreErrorKind};
+use test_servers::redis::{Kind, Server};
 
-use super::servers::single::{Kind, Server};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_that_was_acknowledged_is_on_the_replica() {
-    let (master, replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (master, replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let store = connect(&master.url(), Options::new().replicas(1, Duration::from_secs(20))).await;
     for n in 0..50 {
         let reserved = store.reserve(&key(&n.to_string()), request(OwnerToken::random())).await.unwrap();
         assert!(matches!(reserved, ReserveOutcome::Reserved { .. }), "{reserved:?}");
-        let there: u64 = redis::from_redis_value(replica.tell(&["DBSIZE"])).unwrap();
+        let there: u64 = redis::from_redis_value(replica.command(&["DBSIZE"])).unwrap();
         assert!(there > n, "{there} of {n}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_replicas_an_operation_is_of_unknown_effect_and_is_acknowledged_when_they_are_back() {
-    let (master, replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (master, replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let store = connect(&master.url(), Options::new().replicas(1, Duration::from_millis(200))).await;
     let (key, owner) = (key("k"), OwnerToken::random());
     replica.process.pause();

@@ -3,12 +3,12 @@
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use conformance_tests::server::free_port;
+use test_servers::free_port;
+use test_servers::redis::{Kind, Server, Setup};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use super::servers::single::{Kind, Server, Setup};
 use super::*;
 
 const SECRET: &str = "s3cr3t";

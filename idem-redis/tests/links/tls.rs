@@ -1,16 +1,15 @@
 //! TLS.
 
-use conformance_tests::server::free_port;
+use test_servers::redis::{Kind, Setup};
+use test_servers::{CertificateAuthority, free_port};
 
-use super::servers::single::{Kind, Setup};
-use super::servers::tls::Authority;
 use super::*;
 
 #[tokio::test]
 async fn a_store_lives_over_tls() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let port = free_port();
-    let _server = authority.secure(Setup::new(Kind::Redis), port, false).start();
+    let _server = Setup::new(Kind::Redis).with_tls(&authority, port, false).start();
     let options = Options::new().root_certificates(authority.pem("ca.pem"));
     let store = connect(&format!("rediss://localhost:{port}"), options).await;
     live(&store, "k").await;

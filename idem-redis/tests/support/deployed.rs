@@ -3,14 +3,10 @@
 
 use std::sync::Arc;
 
-use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::ReservationStore;
 use idem_redis::{Options, RedisStore};
-
-use super::servers::cluster::Cluster;
-use super::servers::kind::Kind;
-use super::servers::sentinel::Watched;
-use super::servers::single::Server;
+use test_servers::redis::{Cluster, Kind, SentinelGroup, Server};
 
 /// Servers that are one store.
 pub(crate) trait Deployment: Send + Sync + Sized + 'static {
@@ -75,7 +71,7 @@ impl<D: Deployment> Instance for Opened<D> {
 
     async fn flush_scripts(&self) {
         for server in self.deployment.servers() {
-            server.tell(&["SCRIPT", "FLUSH"]);
+            server.command(&["SCRIPT", "FLUSH"]);
         }
     }
 }
@@ -98,7 +94,7 @@ impl Deployment for Cluster {
     }
 }
 
-impl Deployment for Watched {
+impl Deployment for SentinelGroup {
     fn start() -> Self {
         Self::start()
     }

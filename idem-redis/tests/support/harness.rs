@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use conformance_tests::server::MovedClock;
-use conformance_tests::{Ability, Clock, Harness, Instance};
+use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::store::{Record, State};
 use idem_core::{FencingToken, Key, ReservationStore};
 use idem_redis::{Options, RedisStore};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use test_servers::MovedClock;
 use tokio::sync::OnceCell;
 
 use crate::golden;

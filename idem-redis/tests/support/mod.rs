@@ -5,20 +5,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use conformance_tests::server::{MovedClock, free_port};
 use idem_redis::RedisStore;
 use redis::aio::MultiplexedConnection;
+use test_servers::redis::Setup;
+use test_servers::{MovedClock, free_port};
 
 pub(crate) mod harness;
-pub(crate) mod servers;
 
-pub(crate) use servers::kind::Kind;
-use servers::single::Setup;
+pub(crate) use test_servers::redis::Kind;
 
 /// A server under a clock of its own, which is reached by the Unix socket in its directory: that is all that another process
 /// has to know. Killed when this is dropped.
 pub(crate) struct Server {
-    running: Mutex<servers::single::Server>,
+    running: Mutex<test_servers::redis::Server>,
     clock: MovedClock,
     directory: PathBuf,
 }
@@ -37,8 +36,8 @@ impl Server {
     fn of(setup: Setup) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (clock, path) = (MovedClock::new(directory.path()), directory.path().to_owned());
-        let mut server = setup.under(&clock).launch_on(free_port(), directory);
-        server.wait_until_it_answers();
+        let mut server = setup.with_clock(&clock).launch_on(free_port(), directory);
+        server.wait_until_ready();
         Self { running: Mutex::new(server), clock, directory: path }
     }
 

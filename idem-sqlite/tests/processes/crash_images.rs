@@ -4,7 +4,7 @@
 //! An operation that was acknowledged has to be there, and nothing may be damaged. At `synchronous=NORMAL` the same
 //! images have to show losses: it says so, and a harness that saw none would see none at `FULL`, either.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! Disks that fail: a sync that says EIO, a disk that is full, a directory in which nothing can be written.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::error::Error;
 use std::fs;
 use std::io::Write;

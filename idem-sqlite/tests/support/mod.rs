@@ -1,7 +1,7 @@
 //! What the tests of the store share: a store in a directory of its own, and short words for its operations.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

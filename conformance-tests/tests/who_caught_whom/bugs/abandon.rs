@@ -1,7 +1,7 @@
 //! Stores that keep an abandoned key closed, open it for the wrong caller, or forget it.
 
-use conformance_tests::Rules;
-use conformance_tests::span;
+use idem_conformance::Rules;
+use idem_conformance::span;
 use idem_core::store::{Record, ReserveOutcome, State, Timestamp, transition};
 use idem_core::{AbandonOutcome, FencingToken, Fingerprint, RenewOutcome};
 

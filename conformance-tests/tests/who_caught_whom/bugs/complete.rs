@@ -1,6 +1,6 @@
 //! Stores that accept the wrong answer, lose the right one, or change it.
 
-use conformance_tests::Rules;
+use idem_conformance::Rules;
 use idem_core::store::{Completion, OwnerToken, Record, State, Timestamp, transition};
 use idem_core::{Answer, CompleteOutcome, FencingToken, Fingerprint, Format, StoredValue};
 
@@ -303,7 +303,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             check_complete: |_| Ok(()),
             complete: |found, owner, completion, now| {
-                let limit = conformance_tests::Reference::MAX_ANSWER_BYTES;
+                let limit = idem_conformance::Reference::MAX_ANSWER_BYTES;
                 let completion = with_body(completion, |body| body[..body.len().min(limit)].to_vec());
                 transition::complete(found, owner, completion, now)
             },

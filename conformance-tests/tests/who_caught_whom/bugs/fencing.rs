@@ -1,6 +1,6 @@
 //! Stores whose fences do not grow.
 
-use conformance_tests::Rules;
+use idem_conformance::Rules;
 use idem_core::FencingToken;
 use idem_core::store::{Record, ReserveOutcome, State, Timestamp, transition};
 

@@ -1,6 +1,6 @@
 //! Stores that take another payload for the same request.
 
-use conformance_tests::{Rules, TryStep};
+use idem_conformance::{Rules, TryStep};
 use idem_core::store::{Record, ReserveOutcome, ReserveRequest, State, Timestamp, transition};
 
 use crate::broken::{Broken, altered};

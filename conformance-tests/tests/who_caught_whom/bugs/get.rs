@@ -1,9 +1,9 @@
 //! Stores that show what is not there, hide what is, or change it by looking.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
-use conformance_tests::Rules;
+use idem_conformance::Rules;
 use idem_core::store::{OwnerToken, Record, State, StateView, Timestamp, transition};
 use idem_core::{Answer, FencingToken, Fingerprint, StoredValue};
 

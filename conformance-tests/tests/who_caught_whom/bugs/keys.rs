@@ -1,6 +1,6 @@
 //! Stores that take different keys for the same one.
 
-use conformance_tests::Rules;
+use idem_conformance::Rules;
 use idem_core::Key;
 
 use crate::broken::Broken;

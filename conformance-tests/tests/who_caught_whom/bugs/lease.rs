@@ -1,9 +1,9 @@
 //! Stores that end a lease too early or too late, or for the wrong reason.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
-use conformance_tests::Rules;
+use idem_conformance::Rules;
 use idem_core::RenewOutcome;
 use idem_core::store::{Record, ReserveOutcome, Span, State, Timestamp, transition};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use conformance_tests::{Reference, Rules};
+use idem_conformance::{Reference, Rules};
 use idem_core::store::transition;
 use idem_core::{CompleteOutcome, Effect, Key, Operation, StoreError, StoreErrorKind};
 use tokio::task::yield_now;

@@ -1,9 +1,9 @@
 //! Stores that free a key for the wrong caller, or bring a released run back to life.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
-use conformance_tests::{Rules, TryStep};
+use idem_conformance::{Rules, TryStep};
 use idem_core::ReleaseOutcome;
 use idem_core::store::{OwnerToken, Record, Span, State, Timestamp, transition};
 

@@ -1,9 +1,9 @@
 //! Stores that give a key to the wrong caller, or tell the others the wrong thing.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::time::Duration;
 
-use conformance_tests::Rules;
+use idem_conformance::Rules;
 use idem_core::store::{OwnerToken, Record, ReserveOutcome, ReserveRequest, State, Timestamp, transition};
 use idem_core::{Effect, ExpiredLeasePolicy, Operation, StoreError, StoreErrorKind};
 

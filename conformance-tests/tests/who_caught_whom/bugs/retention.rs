@@ -1,11 +1,11 @@
 //! Stores that keep records too long, forget them too early, or sweep what is alive.
 
-use conformance_tests::span;
+use idem_conformance::span;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use conformance_tests::{Reference, Rules};
+use idem_conformance::{Reference, Rules};
 use idem_core::store::{Record, ReserveOutcome, State, Timestamp, transition};
 use idem_core::{ReservationStore as _, StoreError};
 

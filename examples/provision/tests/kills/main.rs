@@ -14,9 +14,11 @@ mod servers;
 mod support;
 mod window;
 
+use test_servers::redis::Server;
+
 use crate::database::{Ledger, Sqlite};
 use crate::rounds::{Mode, run};
-use crate::servers::{Postgres, Redis};
+use crate::servers::Postgres;
 use crate::support::Files;
 
 #[test]
@@ -47,6 +49,6 @@ fn without_it_every_further_effect_has_a_higher_attempt_number_on_sqlite() {
 
 #[test]
 fn without_it_every_further_effect_has_a_higher_attempt_number_on_redis() {
-    let redis = Redis::start();
-    run(&Ledger::beside(redis.url()), Mode::Plain);
+    let redis = Server::redis();
+    run(&Ledger::beside(redis.socket_url()), Mode::Plain);
 }

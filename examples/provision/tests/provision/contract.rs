@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use serde_json::json;
+use test_servers::redis::Server;
 
-use crate::servers::Redis;
 use crate::support::{Files, provision};
 
 #[test]
@@ -123,9 +123,9 @@ fn what_a_store_cannot_do_is_said_at_the_start() {
         &["--store", "memory:", "--transactional"],
         "--transactional needs a store that has transactions",
     );
-    let redis = Redis::start();
+    let redis = Server::redis();
     refuses(
-        &["--store", &redis.url(), "--transactional"],
+        &["--store", &redis.socket_url(), "--transactional"],
         "--transactional needs a store that has transactions",
     );
     refuses(&["--store", "redis+unix:/nowhere", "--ledger", &ledger], "connect");

@@ -1,6 +1,8 @@
 //! The race, as it is run by hand.
 
-use crate::servers::{Postgres, Redis};
+use test_servers::redis::Server;
+
+use crate::servers::Postgres;
 use crate::support::{Files, provision};
 
 fn race(arguments: &[&str]) {
@@ -34,7 +36,7 @@ fn each_key_runs_once_in_a_file_that_is_named() {
 
 #[test]
 fn each_key_runs_once_on_redis() {
-    race(&["--store", &Redis::start().url()]);
+    race(&["--store", &Server::redis().socket_url()]);
 }
 
 /// Sends each of some keys to both processes, several times at the same instant, until all are answered.
@@ -59,8 +61,8 @@ fn each_key_runs_once_in_two_processes_on_one_file() {
 
 #[test]
 fn each_key_runs_once_in_two_processes_on_one_redis() {
-    let redis = Redis::start();
-    race_of_two_processes(&Files::beside(redis.url()));
+    let redis = Server::redis();
+    race_of_two_processes(&Files::beside(redis.socket_url()));
 }
 
 #[test]

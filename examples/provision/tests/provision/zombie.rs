@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use test_servers::redis::Server;
 
-use crate::servers::{Postgres, Redis};
+use crate::servers::Postgres;
 use crate::support::{Files, Process};
 
 const LEASE: [&str; 3] = ["--simulate", "--lease", "1s"];
@@ -70,8 +71,8 @@ fn a_zombie_on_sqlite_changes_nothing_and_every_caller_gets_the_second_attempts_
 
 #[test]
 fn a_zombie_on_redis_changes_nothing_and_every_caller_gets_the_second_attempts_answer() {
-    let redis = Redis::start();
-    let files = Files::beside(redis.url());
+    let redis = Server::redis();
+    let files = Files::beside(redis.socket_url());
     let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
     assert_eq!(zombie_of(&owner, &other, ON_SERVER), [2, 1]);
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use test_servers::redis::{Cluster, Kind, Server, owner_of};
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::link::Connection;
 use crate::link::slot;
-use crate::support::cluster::{Cluster, owner_of};
-use crate::support::single::{Kind, Server};
 
 fn options() -> Options {
     Options::new().command_timeout(Duration::from_secs(1)).silent_after(Duration::from_secs(1))
@@ -42,13 +41,13 @@ fn counters(link: &Link, keys: usize) -> (Arc<AtomicBool>, JoinSet<(String, u64,
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_found_on_all_masters() {
     for kind in [Kind::Redis, Kind::Valkey] {
-        let cluster = aside(move || Cluster::start(kind)).await;
+        let cluster = blocking(move || Cluster::start(kind)).await;
         let link = link(&cluster.url(), &options()).await;
         for n in 0..100 {
             ask(&link, &["SET", &format!("k{n}"), "v"]).await;
         }
         for node in &cluster.nodes[..3] {
-            let keys: u64 = redis::from_redis_value(node.tell(&["DBSIZE"])).unwrap();
+            let keys: u64 = redis::from_redis_value(node.command(&["DBSIZE"])).unwrap();
             assert!(keys > 10, "{keys}");
         }
         assert_eq!(link.each_master(&redis::cmd("PING")).await.len(), 3);
@@ -57,11 +56,11 @@ async fn keys_are_found_on_all_masters() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_is_moved_under_load_and_nothing_is_done_twice_or_lost() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     let (stop, counters) = counters(&link, 64);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let _cluster = aside(move || {
+    let _cluster = blocking(move || {
         // Every key that is on the first master, while it is counted up.
         for n in 0..64 {
             let slot = slot(format!("counter:{n}").as_bytes());
@@ -81,30 +80,30 @@ async fn a_slot_is_moved_under_load_and_nothing_is_done_twice_or_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_half_moved_is_served_by_both_sides() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     let slot = slot(b"{tag}").to_string();
     let owner = owner_of(slot.parse().unwrap());
     let target = (owner + 1) % 3;
     ask(&link, &["SET", "{tag}old", "v"]).await;
-    cluster.nodes[target].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(owner)]);
-    cluster.nodes[owner].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(target)]);
+    cluster.nodes[target].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(owner)]);
+    cluster.nodes[owner].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(target)]);
     // What is there is answered there; what is not is asked for on the other side.
     assert_eq!(ask(&link, &["GET", "{tag}old"]).await, Value::BulkString(b"v".to_vec()));
     ask(&link, &["SET", "{tag}new", "w"]).await;
     assert_eq!(ask(&link, &["GET", "{tag}new"]).await, Value::BulkString(b"w".to_vec()));
-    let there: u64 = redis::from_redis_value(cluster.nodes[target].tell(&["DBSIZE"])).unwrap();
+    let there: u64 = redis::from_redis_value(cluster.nodes[target].command(&["DBSIZE"])).unwrap();
     assert_eq!(there, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_is_followed_under_load() {
-    let mut cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let mut cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     let (stop, counters) = counters(&link, 16);
     tokio::time::sleep(Duration::from_millis(200)).await;
     cluster.nodes[0].kill();
-    let _cluster = aside(move || {
+    let _cluster = blocking(move || {
         cluster.wait_until_replaced(0);
         cluster
     })
@@ -122,11 +121,11 @@ async fn a_failover_is_followed_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_replica_that_replaces_a_frozen_master_is_found() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     ask(&link, &["SET", "warm", "v"]).await;
     cluster.nodes[0].process.pause();
-    let cluster = aside(move || {
+    let cluster = blocking(move || {
         cluster.wait_until_replaced(0);
         cluster
     })
@@ -134,23 +133,23 @@ async fn the_replica_that_replaces_a_frozen_master_is_found() {
     // One key in the first master's slots. Nobody redirects: the frozen one says nothing, and the others are not asked.
     let key = (0..1000).map(|n| format!("k{n}")).find(|key| slot(key.as_bytes()) <= 5460).unwrap();
     persist(&link, &["SET", &key, "v"]).await;
-    let there: String = redis::from_redis_value(cluster.nodes[3].tell(&["GET", &key])).unwrap();
+    let there: String = redis::from_redis_value(cluster.nodes[3].command(&["GET", &key])).unwrap();
     assert_eq!(there, "v");
     cluster.nodes[0].process.resume();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_down_is_told_without_effect_and_works_again() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     ask(&link, &["SET", "k", "v"]).await;
     let slot = slot(b"k");
     let owner = owner_of(slot);
     let slot = slot.to_string();
-    cluster.nodes[owner].tell(&["CLUSTER", "DELSLOTS", &slot]);
+    cluster.nodes[owner].command(&["CLUSTER", "DELSLOTS", &slot]);
     let failure = send(&link, &["GET", "k"]).await.unwrap_err();
     assert_eq!(said(&failure), (StoreErrorKind::Unavailable, Effect::NotApplied), "{failure:?}");
-    cluster.nodes[owner].tell(&["CLUSTER", "ADDSLOTS", &slot]);
+    cluster.nodes[owner].command(&["CLUSTER", "ADDSLOTS", &slot]);
     persist(&link, &["SET", "k", "v"]).await;
 }
 
@@ -164,7 +163,7 @@ async fn a_server_that_is_no_cluster_is_a_mistake() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_applications_cluster_connection_can_be_shared() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let nodes: Vec<_> = cluster.nodes.iter().map(Server::url).collect();
     let connection = redis::cluster::ClusterClient::new(nodes).unwrap().get_async_connection().await.unwrap();
     let link = Link::over(Connection::from(connection), &Options::new());
@@ -180,20 +179,20 @@ async fn an_applications_cluster_connection_can_be_shared() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redirections_that_go_in_circles_are_followed_with_pauses() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options()).await;
     let slot = slot(b"k");
     let owner = owner_of(slot);
     let other = (owner + 1) % 3;
     let slot = slot.to_string();
     // Each says that the slot is the other's, as for a moment at the end of a resharding.
-    cluster.nodes[owner].tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &Cluster::id(other)]);
+    cluster.nodes[owner].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &Cluster::id(other)]);
     let asked = |node: &Server| -> u64 { node.info("total_error_replies").unwrap().parse().unwrap() };
     let before = asked(&cluster.nodes[owner]) + asked(&cluster.nodes[other]);
     let failure = send(&link, &["GET", "k"]).await.unwrap_err();
     assert_eq!(said(&failure), (StoreErrorKind::Unavailable, Effect::NotApplied), "{failure:?}");
     let redirections = asked(&cluster.nodes[owner]) + asked(&cluster.nodes[other]) - before;
     assert!((2..100).contains(&redirections), "{redirections} of one command");
-    cluster.nodes[other].tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &Cluster::id(other)]);
+    cluster.nodes[other].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &Cluster::id(other)]);
     assert_eq!(persist(&link, &["GET", "k"]).await, Value::Nil);
 }

@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use idem_core::{Effect, StoreError, StoreErrorKind};
 use redis::Value;
+use test_servers::blocking;
 
 use super::{Failure, Link};
 use crate::Options;
 use crate::address::Address;
 use crate::error::kind;
-use crate::support;
-use crate::support::aside;
 
 async fn link(url: &str, options: &Options) -> Link {
     try_link(url, options).await.unwrap()

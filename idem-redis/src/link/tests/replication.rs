@@ -1,12 +1,10 @@
 //! Operations that replicas have to have.
 
-use conformance_tests::server::Proxy;
+use test_servers::redis::{Cluster, Kind, Server};
+use test_servers::{Proxy, eventually};
 use tokio::time::Instant;
 
 use super::*;
-use crate::support::cluster::Cluster;
-use crate::support::eventually;
-use crate::support::single::{Kind, Server};
 
 fn options(patience: Duration) -> Options {
     Options::new().replicas(1, patience)
@@ -22,12 +20,12 @@ async fn write(link: &Link, key: &str) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_the_replica() {
     for kind in [Kind::Redis, Kind::Valkey] {
-        let (master, replica) = aside(move || Server::with_replica(kind)).await;
+        let (master, replica) = blocking(move || Server::with_replica(kind)).await;
         let link = link(&master.url(), &options(Duration::from_secs(20))).await;
         for n in 0..20 {
             let key = format!("k{n}");
             write(&link, &key).await.unwrap();
-            assert_eq!(replica.tell(&["GET", &key]), Value::BulkString(b"v".to_vec()));
+            assert_eq!(replica.command(&["GET", &key]), Value::BulkString(b"v".to_vec()));
         }
     }
 }
@@ -35,7 +33,7 @@ async fn what_is_acknowledged_is_on_the_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_replica_acknowledges_nothing_and_the_shared_connection_does_not_wait() {
     for kind in [Kind::Redis, Kind::Valkey] {
-        let (master, replica) = aside(move || Server::with_replica(kind)).await;
+        let (master, replica) = blocking(move || Server::with_replica(kind)).await;
         let patience = Duration::from_secs(2);
         let link = link(&master.url(), &options(patience)).await;
         write(&link, "warm").await.unwrap();
@@ -60,7 +58,7 @@ async fn a_frozen_replica_acknowledges_nothing_and_the_shared_connection_does_no
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_callers_share_one_crossing() {
-    let (master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (master, _replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     write(&link, "warm").await.unwrap();
     let before = waits(&master);
@@ -84,12 +82,12 @@ fn waits(server: &Server) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_was_restarted_meanwhile_vouches_for_nothing() {
-    let (mut master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (mut master, _replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     let pledge = link.pledge(b"k").await.unwrap().unwrap();
     ask(&link, &["SET", "k", "v"]).await;
     // It comes back without its data, and its replica follows it there: nothing is missing, if one asks now.
-    let master = aside(move || {
+    let master = blocking(move || {
         master.restart();
         master
     })
@@ -102,15 +100,15 @@ async fn a_master_that_was_restarted_meanwhile_vouches_for_nothing() {
 
 /// Cuts the connection that waits for replicas, and no other.
 fn cut_barrier(master: &Server) {
-    let clients: String = redis::from_redis_value(master.tell(&["CLIENT", "LIST"])).unwrap();
+    let clients: String = redis::from_redis_value(master.command(&["CLIENT", "LIST"])).unwrap();
     let waiting = clients.lines().find(|line| line.contains("cmd=wait")).unwrap();
     let id = waiting.split(' ').next().and_then(|id| id.strip_prefix("id=")).unwrap();
-    master.tell(&["CLIENT", "KILL", "ID", id]);
+    master.command(&["CLIENT", "KILL", "ID", id]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_barrier_that_was_made_anew_vouches_for_nothing_that_came_before() {
-    let (master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (master, _replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     write(&link, "warm").await.unwrap();
     let pledge = link.pledge(b"k").await.unwrap().unwrap();
@@ -125,10 +123,10 @@ async fn a_barrier_that_was_made_anew_vouches_for_nothing_that_came_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_can_still_cross() {
-    let (master, _replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (master, _replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let link = link(&master.url(), &options(Duration::from_secs(20))).await;
     write(&link, "k").await.unwrap();
-    master.tell(&["CONFIG", "SET", "maxmemory", "1"]);
+    master.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let pledge = link.pledge(b"k").await.unwrap().unwrap();
     ask(&link, &["PEXPIRE", "k", "100000"]).await;
     pledge.kept().await.unwrap();
@@ -136,7 +134,7 @@ async fn a_full_server_can_still_cross() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_the_replica_of_the_keys_own_master_counts() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options(Duration::from_secs(1))).await;
     let key = |first: u16, last: u16| {
         (0..1000)
@@ -190,7 +188,7 @@ fn a_crossing_that_ended_with_its_runtime_is_in_nobodys_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_replica_of_another_server_behind_the_same_address_does_not_count() {
-    let (lonely, (other, _replica)) = (Server::redis(), aside(|| Server::with_replica(Kind::Redis)).await);
+    let (lonely, (other, _replica)) = (Server::redis(), blocking(|| Server::with_replica(Kind::Redis)).await);
     let proxy = Proxy::start(lonely.address()).await;
     let options = options(Duration::from_millis(100));
     let link = link(&format!("redis://{}", proxy.address()), &options).await;
@@ -205,7 +203,7 @@ async fn the_replica_of_another_server_behind_the_same_address_does_not_count() 
         assert!(Instant::now() < deadline, "in vain");
     }
     assert_eq!(
-        other.tell(&["EXISTS", "k"]),
+        other.command(&["EXISTS", "k"]),
         Value::Int(1),
         "acknowledged by a replica that does not have it"
     );
@@ -213,13 +211,13 @@ async fn the_replica_of_another_server_behind_the_same_address_does_not_count() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_nobody_served_when_the_slots_were_looked_up_needs_its_replica_too() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
-    let owner = support::cluster::owner_of(crate::link::slot(b"k"));
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
+    let owner = test_servers::redis::owner_of(crate::link::slot(b"k"));
     let slot = crate::link::slot(b"k").to_string();
-    cluster.nodes.iter().for_each(|node| drop(node.try_tell(&["CLUSTER", "DELSLOTS", &slot])));
+    cluster.nodes.iter().for_each(|node| drop(node.try_command(&["CLUSTER", "DELSLOTS", &slot])));
     let link = link(&cluster.url(), &options(Duration::from_secs(20))).await;
     assert_eq!(link.pledge(b"k").await.err().unwrap().effect, Effect::NotApplied);
-    cluster.nodes[owner].tell(&["CLUSTER", "ADDSLOTS", &slot]);
+    cluster.nodes[owner].command(&["CLUSTER", "ADDSLOTS", &slot]);
     let deadline = Instant::now() + Duration::from_secs(30);
     while let Err(failure) = link.pledge(b"k").await {
         assert!(is_transient(&failure) && Instant::now() < deadline, "{failure:?}");
@@ -230,14 +228,14 @@ async fn a_slot_that_nobody_served_when_the_slots_were_looked_up_needs_its_repli
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_that_move_are_no_matter_of_those_that_stay() {
-    let cluster = aside(|| Cluster::start(Kind::Redis)).await;
+    let cluster = blocking(|| Cluster::start(Kind::Redis)).await;
     let link = link(&cluster.url(), &options(Duration::from_secs(20))).await;
     write(&link, "k").await.unwrap();
     let moving =
         (0..1000).map(|n| format!("m{n}")).find(|key| crate::link::slot(key.as_bytes()) < 5461).unwrap();
     let slot = crate::link::slot(moving.as_bytes()).to_string();
-    cluster.nodes[1].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(0)]);
-    cluster.nodes[0].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(1)]);
+    cluster.nodes[1].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Cluster::id(0)]);
+    cluster.nodes[0].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Cluster::id(1)]);
     let pledge = link.pledge(b"k").await.unwrap().unwrap();
     ask(&link, &["SET", "k", "v"]).await;
     // It is not there yet, so that the first node sends us to the second.
@@ -281,7 +279,7 @@ fn a_crossing_on_a_runtime_that_nobody_drives_makes_nobody_wait_for_longer_than_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_while_others_wait_for_replicas_waits_for_no_longer_than_they() {
-    let (master, replica) = aside(|| Server::with_replica(Kind::Redis)).await;
+    let (master, replica) = blocking(|| Server::with_replica(Kind::Redis)).await;
     let patience = Duration::from_secs(2);
     let link = link(&master.url(), &options(patience)).await;
     write(&link, "warm").await.unwrap();
@@ -290,7 +288,7 @@ async fn who_comes_while_others_wait_for_replicas_waits_for_no_longer_than_they(
         let link = link.clone();
         async move { write(&link, "k").await }
     });
-    let master = aside(move || {
+    let master = blocking(move || {
         eventually("the first waits", || master.info("blocked_clients").as_deref() == Some("1"));
         master
     })

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use test_servers::redis::SentinelGroup;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::*;
-use crate::support::sentinel::Watched;
 
 fn patient() -> Options {
     Options::new().command_timeout(Duration::from_millis(500)).silent_after(Duration::from_millis(500))
@@ -39,8 +39,8 @@ fn writers(link: &Link, count: usize) -> (Arc<AtomicBool>, JoinSet<Vec<String>>)
 }
 
 /// Once another server is the master in place of the first.
-async fn replaced(watched: Watched) -> Watched {
-    aside(move || {
+async fn replaced(watched: SentinelGroup) -> SentinelGroup {
+    blocking(move || {
         watched.wait_until_replaced(0);
         watched
     })
@@ -48,7 +48,7 @@ async fn replaced(watched: Watched) -> Watched {
 }
 
 /// Waits until the link leads to the server that is the master now. Which one it is.
-async fn follows(link: &Link, watched: &Watched) -> usize {
+async fn follows(link: &Link, watched: &SentinelGroup) -> usize {
     let promoted = watched.master().unwrap();
     let place = watched.servers[promoted].address().to_string();
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -61,7 +61,7 @@ async fn follows(link: &Link, watched: &Watched) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_is_followed_under_load() {
-    let mut watched = Watched::start();
+    let mut watched = SentinelGroup::start();
     let link = link(&watched.url(), &patient()).await;
     let (stop, writers) = writers(&link, 8);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -70,7 +70,7 @@ async fn a_failover_is_followed_under_load() {
     persist(&link, &["SET", "after", "v"]).await;
     let promoted = watched.master().unwrap();
     assert_ne!(promoted, 0);
-    let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
+    let found = redis::from_redis_value(watched.servers[promoted].command(&["GET", "after"]));
     assert_eq!(found, Ok(Some("v".to_owned())));
     stop.store(true, Ordering::Relaxed);
     let written: usize = writers.join_all().await.iter().map(Vec::len).sum();
@@ -79,21 +79,21 @@ async fn a_failover_is_followed_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demoted_master_that_still_takes_writes_is_left() {
-    let watched = Watched::start();
+    let watched = SentinelGroup::start();
     let link = link(&watched.url(), &patient()).await;
     ask(&link, &["SET", "before", "v"]).await;
     // The old master is there all the time, and nothing breaks: for the next ten seconds only the announcement tells.
-    watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+    watched.sentinels[0].command(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
     let watched = replaced(watched).await;
     let promoted = follows(&link, &watched).await;
     persist(&link, &["SET", "after", "v"]).await;
-    let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
+    let found = redis::from_redis_value(watched.servers[promoted].command(&["GET", "after"]));
     assert_eq!(found, Ok(Some("v".to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_master_is_replaced_and_left() {
-    let watched = Watched::start();
+    let watched = SentinelGroup::start();
     let link = link(&watched.url(), &patient()).await;
     ask(&link, &["SET", "before", "v"]).await;
     watched.servers[0].process.pause();
@@ -101,13 +101,13 @@ async fn a_frozen_master_is_replaced_and_left() {
     persist(&link, &["SET", "after", "v"]).await;
     watched.servers[0].process.resume();
     let promoted = watched.master().unwrap();
-    let found = redis::from_redis_value(watched.servers[promoted].tell(&["GET", "after"]));
+    let found = redis::from_redis_value(watched.servers[promoted].command(&["GET", "after"]));
     assert_eq!(found, Ok(Some("v".to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_a_frozen_sentinel_are_no_hindrance() {
-    let mut watched = Watched::start();
+    let mut watched = SentinelGroup::start();
     watched.sentinels[0].process.kill();
     let first = link(&watched.url(), &patient()).await;
     ask(&first, &["SET", "k", "v"]).await;
@@ -118,10 +118,10 @@ async fn a_dead_and_a_frozen_sentinel_are_no_hindrance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_and_servers_have_logins_of_their_own() {
-    let secured = |setup: support::single::Setup| {
+    let secured = |setup: test_servers::redis::Setup| {
         setup.set(&["requirepass", "server-s3cr3t"]).set(&["masterauth", "server-s3cr3t"])
     };
-    let watched = Watched::secured(secured, "server-s3cr3t", "sentinel-s3cr3t");
+    let watched = SentinelGroup::secured(secured, "server-s3cr3t", "sentinel-s3cr3t");
     let url = watched.url();
     let hosts = url.strip_prefix("redis+sentinel://").unwrap();
     let full = format!("redis+sentinel://:server-s3cr3t@{hosts}?sentinel_password=sentinel-s3cr3t");
@@ -147,46 +147,46 @@ async fn sentinels_and_servers_have_logins_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_the_sentinels_do_not_know_is_a_mistake() {
-    let watched = Watched::start();
+    let watched = SentinelGroup::start();
     let error = try_link(&watched.url().replace("shop", "pub"), &patient()).await.err().unwrap();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_the_sentinels_needs_three_commands() {
-    let watched = Watched::start();
+    let watched = SentinelGroup::start();
     // As the README tells operators.
     let rules = "on >p -@all +subscribe &+switch-master +sentinel|get-master-addr-by-name +sentinel|master";
     for sentinel in &watched.sentinels {
         let command: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' ')).collect();
-        sentinel.tell(&command).unwrap();
+        sentinel.command(&command).unwrap();
     }
     let url = format!("{}?sentinel_user=app&sentinel_password=p", watched.url());
     let link = link(&url, &patient()).await;
     ask(&link, &["SET", "before", "v"]).await;
-    watched.sentinels[0].tell(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
+    watched.sentinels[0].command(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
     let watched = replaced(watched).await;
     follows(&link, &watched).await;
 }
 
 /// How many connections listen to a Sentinel. Sentinels do not listen to each other so.
-fn listeners(watched: &Watched) -> Vec<usize> {
+fn listeners(watched: &SentinelGroup) -> Vec<usize> {
     let count = |clients: String| clients.lines().filter(|client| client.contains("cmd=subscribe")).count();
-    let clients = |sentinel: &support::sentinel::Sentinel| {
-        redis::from_redis_value(sentinel.tell(&["CLIENT", "LIST"]).unwrap()).unwrap()
+    let clients = |sentinel: &test_servers::redis::Sentinel| {
+        redis::from_redis_value(sentinel.command(&["CLIENT", "LIST"]).unwrap()).unwrap()
     };
     watched.sentinels.iter().map(|sentinel| count(clients(sentinel))).collect()
 }
 
 #[tokio::test]
 async fn sentinels_are_left_at_once_when_the_last_link_is_dropped() {
-    let mut watched = aside(Watched::start).await;
+    let mut watched = blocking(SentinelGroup::start).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let link = link(&watched.url(), &patient()).await;
     let another = link.clone();
-    watched = aside(move || {
-        support::eventually("all are listened to", || listeners(&watched) == [1, 1, 1]);
+    watched = blocking(move || {
+        test_servers::eventually("all are listened to", || listeners(&watched) == [1, 1, 1]);
         watched
     })
     .await;
@@ -199,8 +199,8 @@ async fn sentinels_are_left_at_once_when_the_last_link_is_dropped() {
         tokio::task::yield_now().await;
     }
     assert_eq!(tasks(), before, "somebody still follows");
-    aside(move || {
-        support::eventually("nobody listens", || listeners(&watched) == [0, 0, 0]);
+    blocking(move || {
+        test_servers::eventually("nobody listens", || listeners(&watched) == [0, 0, 0]);
     })
     .await;
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use conformance_tests::server::{Proxy, free_port};
+use test_servers::redis::{Kind, Server, Setup};
+use test_servers::{Proxy, eventually, free_port};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::link::Connection;
-use crate::support::eventually;
-use crate::support::single::{Kind, Server, Setup};
 
 fn through(proxy: &Proxy) -> String {
     format!("redis://{}", proxy.address())
@@ -83,12 +82,12 @@ async fn a_master_that_becomes_a_replica_is_left_and_found_again_when_it_is_one_
     let (server, other) = (Server::redis(), Server::redis());
     let link = link(&server.url(), &impatient()).await;
     ask(&link, &["SET", "k", "v"]).await;
-    server.tell(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
     let failure = send(&link, &["SET", "k", "w"]).await.unwrap_err();
     assert_eq!(said(&failure), (StoreErrorKind::Unavailable, Effect::NotApplied));
     let failure = send(&link, &["SET", "k", "w"]).await.unwrap_err();
     assert_eq!(said(&failure), (StoreErrorKind::Unavailable, Effect::NotApplied));
-    server.tell(&["REPLICAOF", "NO", "ONE"]);
+    server.command(&["REPLICAOF", "NO", "ONE"]);
     persist(&link, &["SET", "k", "w"]).await;
 }
 
@@ -143,7 +142,7 @@ async fn the_connection_of_a_silent_link_is_closed_once_its_callers_have_left() 
     proxy.silence();
     send(&link, &["PING"]).await.unwrap_err();
     ask(&link, &["PING"]).await;
-    aside(move || {
+    blocking(move || {
         // The new one, and the one that asks.
         eventually("the old connection is closed", || {
             server.info("connected_clients").as_deref() == Some("2")
@@ -352,7 +351,7 @@ async fn what_callers_leave_behind_on_a_silent_link_goes_with_its_connection() {
         assert!(Instant::now() < deadline, "the link stays silent");
     }
     assert!(left > 16, "{left} are no more than have places");
-    aside(move || {
+    blocking(move || {
         // The new one, and the one that asks.
         eventually("the old connection is closed, with all that was on it", || {
             server.info("connected_clients").as_deref() == Some("2")
@@ -397,9 +396,11 @@ async fn a_server_that_is_busy_when_the_link_logs_in_is_unavailable_and_no_mista
         let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
         redis::cmd("EVAL").arg("while true do end").arg(0).exec(&mut connection)
     });
-    eventually("it is busy", || server.try_tell(&["PING"]).is_err_and(|error| error.code() == Some("BUSY")));
+    eventually("it is busy", || {
+        server.try_command(&["PING"]).is_err_and(|error| error.code() == Some("BUSY"))
+    });
     let error = try_link(&format!("{}/3", server.url()), &Options::new()).await.err().unwrap();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied), "{error:?}");
-    server.tell(&["SCRIPT", "KILL"]);
+    server.command(&["SCRIPT", "KILL"]);
     script.join().unwrap().unwrap_err();
 }

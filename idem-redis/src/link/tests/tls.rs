@@ -1,10 +1,9 @@
 //! TLS.
 
-use conformance_tests::server::free_port;
+use test_servers::redis::{Kind, Setup};
+use test_servers::{CertificateAuthority, free_port};
 
 use super::*;
-use crate::support::single::{Kind, Setup};
-use crate::support::tls::Authority;
 
 fn source(error: &StoreError) -> String {
     std::error::Error::source(error).unwrap().to_string()
@@ -12,9 +11,9 @@ fn source(error: &StoreError) -> String {
 
 #[tokio::test]
 async fn a_server_whose_certificate_is_trusted_is_used() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let port = free_port();
-    let _server = authority.secure(Setup::new(Kind::Redis), port, false).start();
+    let _server = Setup::new(Kind::Redis).with_tls(&authority, port, false).start();
     let trusting = Options::new().root_certificates(authority.pem("ca.pem"));
     for host in ["localhost", "127.0.0.1"] {
         let link = link(&format!("rediss://{host}:{port}"), &trusting).await;
@@ -28,11 +27,11 @@ async fn a_server_whose_certificate_is_trusted_is_used() {
 
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let port = free_port();
     // Its certificate names one of the two.
     let setup = Setup::new(Kind::Redis).set(&["bind", "127.0.0.1", "127.0.0.2"]);
-    let _server = authority.secure(setup, port, false).start();
+    let _server = setup.with_tls(&authority, port, false).start();
     let trusting = Options::new().root_certificates(authority.pem("ca.pem"));
     let error = try_link(&format!("rediss://127.0.0.2:{port}"), &trusting).await.err().unwrap();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied), "{error:?}");
@@ -41,9 +40,9 @@ async fn a_certificate_for_another_name_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_gets_it() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let port = free_port();
-    let _server = authority.secure(Setup::new(Kind::Redis), port, true).start();
+    let _server = Setup::new(Kind::Redis).with_tls(&authority, port, true).start();
     let url = format!("rediss://localhost:{port}");
     let trusting = Options::new().root_certificates(authority.pem("ca.pem"));
     let shown = trusting.clone().client_certificate(authority.pem("client.pem"), authority.pem("client.key"));

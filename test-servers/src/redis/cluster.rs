@@ -1,28 +1,27 @@
-//! [`Cluster`]: three masters and a replica for each.
+//! [`Cluster`]: three masters, each with a replica.
 
-use conformance_tests::server::free_port;
 use redis::Value;
 
-use super::eventually;
-use super::single::{Kind, Server, Setup};
+use super::{Kind, Server, Setup};
+use crate::{eventually, free_port};
 
 /// A Cluster of six nodes.
-pub(crate) struct Cluster {
+pub struct Cluster {
     /// Three masters, then the replica of each, in the same order.
-    pub(crate) nodes: Vec<Server>,
+    pub nodes: Vec<Server>,
 }
 
 /// The first and last slots of the three masters.
-pub(crate) const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
+pub const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
 
 impl Cluster {
-    /// Starts it, and returns when every node says that it is well. A node that is silent for a second is replaced.
-    pub(crate) fn start(kind: Kind) -> Self {
+    /// Starts it, and returns when every node reports a healthy Cluster. A node that is silent for a second is replaced.
+    pub fn start(kind: Kind) -> Self {
         Self::with(kind, |setup| setup)
     }
 
-    /// The same with other settings.
-    pub(crate) fn with(kind: Kind, settings: impl Fn(Setup) -> Setup) -> Self {
+    /// Starts it with more settings.
+    pub fn with(kind: Kind, settings: impl Fn(Setup) -> Setup) -> Self {
         let ports: Vec<(u16, u16)> = (0..6).map(|_| (free_port(), free_port())).collect();
         let launch = |node: usize| {
             let (port, bus) = ports[node];
@@ -35,63 +34,63 @@ impl Cluster {
                 .launch_on(port, directory)
         };
         let mut cluster = Self { nodes: (0..6).map(launch).collect() };
-        cluster.nodes.iter_mut().for_each(Server::wait_until_it_answers);
-        cluster.wait_until_it_is_well();
+        cluster.nodes.iter_mut().for_each(Server::wait_until_ready);
+        cluster.wait_until_healthy();
         cluster
     }
 
     /// The URL that names the first master and the last replica.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[0].port(), self.nodes[5].port())
     }
 
     /// The node's identity in the Cluster.
-    pub(crate) fn id(node: usize) -> String {
+    pub fn id(node: usize) -> String {
         format!("{node:x}").repeat(40)
     }
 
-    /// Waits until the replica of this master serves in its place.
-    pub(crate) fn wait_until_replaced(&self, master: usize) {
+    /// Blocks until the replica of this master has taken its place.
+    pub fn wait_until_replaced(&self, master: usize) {
         let slot = SLOTS[master].0.to_string();
         let replica = self.nodes[master + 3].port();
         let others = (0..6).filter(|node| *node != master);
         for node in others {
             eventually("the replica is promoted", || {
-                let told = self.nodes[node].try_tell(&["CLUSTER", "SLOTS"]);
-                told.is_ok_and(|slots| owner(&slots, &slot) == Some(replica))
+                let reply = self.nodes[node].try_command(&["CLUSTER", "SLOTS"]);
+                reply.is_ok_and(|slots| owner(&slots, &slot) == Some(replica))
             });
         }
     }
 
-    /// Moves a slot with everything in it, step by step, as `redis-cli --cluster reshard` does. `between` is called while
-    /// the slot is neither here nor there.
-    pub(crate) fn move_slot(&self, slot: u16, from: usize, to: usize, between: impl FnOnce()) {
+    /// Moves a slot and its keys as `redis-cli --cluster reshard` does. `between` runs during the migration, before the
+    /// first key has moved.
+    pub fn move_slot(&self, slot: u16, from: usize, to: usize, between: impl FnOnce()) {
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
         let slot = slot.to_string();
-        target.tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Self::id(from)]);
-        source.tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Self::id(to)]);
+        target.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &Self::id(from)]);
+        source.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &Self::id(to)]);
         between();
         loop {
             let keys: Vec<String> =
-                redis::from_redis_value(source.tell(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"])).unwrap();
+                redis::from_redis_value(source.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"])).unwrap();
             if keys.is_empty() {
                 break;
             }
             let port = target.port().to_string();
             let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
             migrate.extend(keys.iter().map(String::as_str));
-            source.tell(&migrate);
+            source.command(&migrate);
         }
         for node in [to, from] {
-            self.nodes[node].tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &Self::id(to)]);
+            self.nodes[node].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &Self::id(to)]);
         }
     }
 
-    fn wait_until_it_is_well(&self) {
+    fn wait_until_healthy(&self) {
         for node in &self.nodes {
-            eventually("the Cluster is well", || {
-                let told = node.tell(&["CLUSTER", "INFO"]);
-                let info: String = redis::from_redis_value(told).unwrap();
+            eventually("the Cluster is healthy", || {
+                let reply = node.command(&["CLUSTER", "INFO"]);
+                let info: String = redis::from_redis_value(reply).unwrap();
                 info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
             });
         }
@@ -101,12 +100,12 @@ impl Cluster {
     }
 }
 
-/// The master that has this slot at the beginning.
-pub(crate) fn owner_of(slot: u16) -> usize {
+/// Which master owns this slot at the start.
+pub fn owner_of(slot: u16) -> usize {
     SLOTS.iter().position(|(first, last)| (*first..=*last).contains(&slot)).unwrap()
 }
 
-/// What a node knows of the others, so that nobody has to introduce them.
+/// The `nodes.conf` of a node that already knows the others, so that they need not meet.
 fn nodes_file(this: usize, ports: &[(u16, u16)]) -> String {
     let line = |(node, (port, bus)): (usize, &(u16, u16))| {
         let myself = if node == this { "myself," } else { "" };
@@ -121,7 +120,7 @@ fn nodes_file(this: usize, ports: &[(u16, u16)]) -> String {
     nodes + "vars currentEpoch 6 lastVoteEpoch 0\n"
 }
 
-/// The port of the master of a slot.
+/// The port of the master that owns a slot, in a reply to `CLUSTER SLOTS`.
 fn owner(slots: &Value, slot: &str) -> Option<u16> {
     let slot: i64 = slot.parse().ok()?;
     let Value::Array(runs) = slots else { return None };

@@ -1,6 +1,6 @@
 /*
- * A wall clock that is moved from outside: the system's time plus an offset that stands in a file, which every process
- * under this clock has mapped. Monotonic clocks stay what they are, so that timeouts and event loops do not notice.
+ * A wall clock that can be moved from outside: the system's time plus an offset in a file that every process under this
+ * clock maps. Monotonic clocks do not change, so that timeouts and event loops do not notice.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +18,7 @@
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 static _Atomic int64_t *offset_ns;
 
-/* Programs ask for the time before they begin, so that whoever is first sets things up. */
+/* Called by the first of the functions below: some programs ask for the time before constructors run. */
 static void begin(void) {
     const char *path = getenv("IDEM_MOVED_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;

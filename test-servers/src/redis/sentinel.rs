@@ -1,40 +1,42 @@
-//! [`Watched`]: a master and its replicas, watched by Sentinels.
+//! [`SentinelGroup`]: a master and its replicas, watched by Sentinels.
 
 use std::collections::HashMap;
 use std::process::Command;
 
-use conformance_tests::server::{Process, free_port};
 use tempfile::TempDir;
 
-use super::eventually;
-use super::single::{Kind, Server, Setup};
+use super::{Kind, Server, Setup};
+use crate::{Process, eventually, free_port};
 
-/// The name of the master, for its Sentinels.
-pub(crate) const SERVICE: &str = "shop";
+/// The name by which the Sentinels know the master.
+pub const SERVICE: &str = "shop";
 
-/// A master, two replicas, three Sentinels.
-pub(crate) struct Watched {
-    /// The first was the master at the beginning.
-    pub(crate) servers: Vec<Server>,
-    pub(crate) sentinels: Vec<Sentinel>,
+/// A master, two replicas and three Sentinels.
+pub struct SentinelGroup {
+    /// The first is the master at the start.
+    pub servers: Vec<Server>,
+    /// The Sentinels that watch them.
+    pub sentinels: Vec<Sentinel>,
 }
 
 /// One Sentinel.
-pub(crate) struct Sentinel {
-    pub(crate) port: u16,
-    pub(crate) process: Process,
+pub struct Sentinel {
+    /// Where it listens.
+    pub port: u16,
+    /// To kill or pause it.
+    pub process: Process,
     password: Option<String>,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
-impl Watched {
+impl SentinelGroup {
     /// Starts all of them, and returns when they know each other. A master that is silent for half a second is replaced.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::with(|setup| setup, None)
     }
 
-    /// The same with passwords: the servers' and the Sentinels'. The settings have to give the servers theirs.
-    pub(crate) fn secured(settings: impl Fn(Setup) -> Setup, servers: &str, sentinels: &str) -> Self {
+    /// Starts them with one password for the servers, which `settings` must set, and one for the Sentinels.
+    pub fn secured(settings: impl Fn(Setup) -> Setup, servers: &str, sentinels: &str) -> Self {
         Self::with(settings, Some((servers, sentinels)))
     }
 
@@ -49,27 +51,27 @@ impl Watched {
         }
         let others: Vec<(u16, String)> = (0..3).map(|n| (free_port(), format!("{n}").repeat(40))).collect();
         let sentinels = (0..3).map(|n| Sentinel::launch(n, ports, &others, passwords)).collect();
-        let mut watched = Self { servers, sentinels };
-        watched.servers.iter_mut().for_each(Server::wait_until_it_answers);
-        watched.wait_until_they_agree();
-        watched
+        let mut group = Self { servers, sentinels };
+        group.servers.iter_mut().for_each(Server::wait_until_ready);
+        group.wait_until_they_agree();
+        group
     }
 
     /// The URL that names all Sentinels.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let hosts: Vec<_> =
             self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
     }
 
-    /// The place of the master among `servers`, as the first Sentinel that answers says.
-    pub(crate) fn master(&self) -> Option<usize> {
+    /// The index of the master in `servers`, as the first Sentinel that answers knows it.
+    pub fn master(&self) -> Option<usize> {
         let port = self.sentinels.iter().find_map(Sentinel::master_port)?;
         self.servers.iter().position(|server| server.port() == port)
     }
 
-    /// Waits until all Sentinels that run call another one the master.
-    pub(crate) fn wait_until_replaced(&self, old: usize) -> usize {
+    /// Blocks until all running Sentinels report another master than `old`, and returns its index.
+    pub fn wait_until_replaced(&self, old: usize) -> usize {
         let old = self.servers[old].port();
         eventually("a replica is promoted", || {
             self.sentinels.iter().filter_map(Sentinel::master_port).all(|port| port != old)
@@ -85,8 +87,8 @@ impl Watched {
         });
         eventually("the Sentinels know that both replicas can be promoted", || {
             self.sentinels.iter().all(|sentinel| {
-                let told = sentinel.tell(&["SENTINEL", "REPLICAS", SERVICE]).map(redis::from_redis_value);
-                let replicas: Vec<HashMap<String, String>> = told.unwrap_or(Ok(Vec::new())).unwrap();
+                let reply = sentinel.command(&["SENTINEL", "REPLICAS", SERVICE]).map(redis::from_redis_value);
+                let replicas: Vec<HashMap<String, String>> = reply.unwrap_or(Ok(Vec::new())).unwrap();
                 let is_fit = |replica: &HashMap<String, String>| {
                     replica["flags"] == "slave" && replica["master-link-status"] == "ok"
                 };
@@ -95,15 +97,15 @@ impl Watched {
         });
         eventually("the Sentinels know each other", || {
             self.sentinels.iter().all(|sentinel| {
-                let told = sentinel.tell(&["SENTINEL", "CKQUORUM", SERVICE]);
-                matches!(told, Ok(told) if format!("{told:?}").contains("OK 3 usable"))
+                let reply = sentinel.command(&["SENTINEL", "CKQUORUM", SERVICE]);
+                matches!(reply, Ok(reply) if format!("{reply:?}").contains("OK 3 usable"))
             })
         });
     }
 }
 
 impl Sentinel {
-    /// What it would find out in some seconds stands in its file from the beginning.
+    /// Its file already names what it would discover within some seconds.
     fn launch(
         n: usize,
         servers: [u16; 3],
@@ -136,11 +138,11 @@ impl Sentinel {
         command.args(["sentinel.conf", "--sentinel"]).current_dir(directory.path());
         let process = Process::start(&command, &directory.path().join("log"));
         let password = passwords.map(|(_, sentinels)| sentinels.to_owned());
-        Self { port: *port, password, process, directory }
+        Self { port: *port, password, process, _directory: directory }
     }
 
-    /// A command, on a connection of its own.
-    pub(crate) fn tell(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
+    /// Sends a command on a new connection.
+    pub fn command(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
         let second = std::time::Duration::from_secs(1);
         let mut connection = redis::Client::open(self.login())?.get_connection_with_timeout(second)?;
         connection.set_read_timeout(Some(second))?;
@@ -153,8 +155,8 @@ impl Sentinel {
     }
 
     fn master_port(&self) -> Option<u16> {
-        let told = self.tell(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).ok()?;
-        let (_, port): (String, u16) = redis::from_redis_value(told).ok()?;
+        let reply = self.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).ok()?;
+        let (_, port): (String, u16) = redis::from_redis_value(reply).ok()?;
         Some(port)
     }
 }

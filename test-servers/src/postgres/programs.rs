@@ -1,26 +1,16 @@
-//! What starting a Postgres takes beside a [`Process`](super::Process): where its programs are, and a user that it accepts.
-//!
-//! ```no_run
-//! use conformance_tests::server::postgres;
-//!
-//! let directory = tempfile::tempdir().unwrap();
-//! postgres::hand_over(directory.path());
-//! let mut initdb = postgres::as_its_user(&postgres::programs().join("initdb"));
-//! initdb.arg("-D").arg(directory.path().join("data")).current_dir(&directory);
-//! assert!(initdb.status().unwrap().success());
-//! ```
+//! Where Postgres's programs are, and the user that runs them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where its programs are: in the directory that `IDEM_POSTGRES_BIN` names, for tests of another version. Otherwise the latest
-/// that Debian has, which keeps them out of the path, in a directory for each version; elsewhere `pg_config` knows.
-///
-/// # Panics
-///
-/// If there are none.
-pub fn programs() -> PathBuf {
+/// A program of Postgres: from the directory that `IDEM_POSTGRES_BIN` names, or of the latest version that Debian has
+/// (it keeps each version in a directory outside of the path), or from where `pg_config` says.
+pub(super) fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
+fn programs() -> PathBuf {
     if let Some(chosen) = std::env::var_os("IDEM_POSTGRES_BIN") {
         return chosen.into();
     }
@@ -34,8 +24,9 @@ pub fn programs() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim())
 }
 
-/// A program of Postgres's, or a pooler's, as a user that it accepts: it refuses to run as root, and is run as `postgres` then.
-pub fn as_its_user(program: &Path) -> Command {
+/// A command that runs as the user `postgres` if this process is root, because Postgres and pgbouncer refuse to run as
+/// root.
+pub(super) fn as_its_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
@@ -44,12 +35,8 @@ pub fn as_its_user(program: &Path) -> Command {
     command
 }
 
-/// Gives a directory to the user that [`as_its_user`] runs programs as.
-///
-/// # Panics
-///
-/// If it cannot be given.
-pub fn hand_over(directory: &Path) {
+/// Makes the user of [`as_its_user`] the owner of a directory.
+pub(super) fn hand_over(directory: &Path) {
     if is_root() {
         let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(directory).status();
         assert!(given.is_ok_and(|status| status.success()), "{} is given away", directory.display());

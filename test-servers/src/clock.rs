@@ -1,4 +1,4 @@
-//! [`MovedClock`]: the wall clock of other processes, moved by the test.
+//! [`MovedClock`]: a wall clock for other processes that the test moves.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A wall clock for servers: the machine's, plus an offset that the test sets. It runs on; only its hands are moved.
+/// A wall clock for servers: the machine's, plus an offset that the test sets.
 ///
-/// It stands between a server and the system's clock by `LD_PRELOAD`, so that the server's own expiry, its own `TIME`
-/// and its own logs follow it, while its monotonic clocks (timeouts, event loops) stay what they are. Clones, and other
-/// processes that open the same directory, move the same clock.
+/// A preloaded library (`LD_PRELOAD`) adds the offset, so that the server's expiry, its `TIME` and its logs follow it.
+/// Monotonic clocks (timeouts, event loops) do not change. Clones, and other processes that open the same directory, share
+/// one clock.
 #[derive(Clone, Debug)]
 pub struct MovedClock {
     offset: PathBuf,
@@ -19,50 +19,38 @@ pub struct MovedClock {
 }
 
 impl MovedClock {
-    /// The clock of this directory. Whoever comes first sets it to the machine's time.
-    ///
-    /// # Panics
-    ///
-    /// If the directory cannot be written, or there is no C compiler.
+    /// Opens the clock of this directory. A new clock shows the machine's time.
     pub fn new(directory: &Path) -> Self {
         let offset = directory.join("moved-clock");
         if !offset.exists() {
-            // It is there whole or not at all: a server that maps a shorter file dies.
-            let beginning = directory.join(format!("moved-clock.{}", std::process::id()));
-            fs::write(&beginning, 0_i64.to_ne_bytes()).expect("the directory can be written");
-            // If another process was first, its clock is as good.
-            let _ = fs::hard_link(&beginning, &offset);
-            fs::remove_file(beginning).expect("it was just written");
+            // The file must appear complete: a server that maps a shorter one dies.
+            let new = directory.join(format!("moved-clock.{}", std::process::id()));
+            fs::write(&new, 0_i64.to_ne_bytes()).expect("the directory can be written");
+            // If another process was faster, its file is used.
+            let _ = fs::hard_link(&new, &offset);
+            fs::remove_file(new).expect("it was just written");
         }
         Self { offset, library: library() }
     }
 
-    /// Puts the process that the command will start under this clock.
-    pub fn watch(&self, command: &mut Command) {
+    /// Puts the process that this command starts under this clock.
+    pub fn apply_to(&self, command: &mut Command) {
         command.env("LD_PRELOAD", &self.library).env("IDEM_MOVED_CLOCK", &self.offset);
     }
 
-    /// Moves it on.
-    ///
-    /// # Panics
-    ///
-    /// If its directory is gone.
+    /// Moves the clock forward.
     pub fn forward(&self, by: Duration) {
         self.step(nanoseconds(by));
     }
 
-    /// Moves it back.
-    ///
-    /// # Panics
-    ///
-    /// If its directory is gone.
+    /// Moves the clock back.
     pub fn back(&self, by: Duration) {
         self.step(-nanoseconds(by));
     }
 
     fn step(&self, by: i64) {
         let file = OpenOptions::new().read(true).write(true).open(&self.offset).expect("the clock is there");
-        // Two processes may move it at the same time; neither of their steps may be lost.
+        // Two processes may move it at the same time, and no step may be lost.
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
             .expect("a local file can be locked");
         let mut offset = [0; 8];
@@ -76,16 +64,15 @@ fn nanoseconds(span: Duration) -> i64 {
     i64::try_from(span.as_nanos()).expect("three centuries are enough")
 }
 
-/// The library, compiled once for each build of the tests: it stands beside the test program.
+/// The library. It is compiled once for each build of the tests, into their directory.
 fn library() -> PathBuf {
     const SOURCE: &str = include_str!("clock.c");
     let mut hasher = DefaultHasher::new();
     SOURCE.hash(&mut hasher);
-    let program = std::env::current_exe().expect("the system knows this program");
     let name = format!("idem-moved-clock-{:016x}.so", hasher.finish());
-    let library = program.with_file_name(name);
+    let library = crate::build_directory().join(name);
     if !library.exists() {
-        // Many tests begin at the same time. Each compiles its own, and the last to be renamed stays.
+        // Tests that start at the same time each compile their own. The last rename wins.
         let own = library.with_extension(std::process::id().to_string());
         let source = own.with_extension(format!("{}.c", std::process::id()));
         fs::write(&source, SOURCE).expect("the directory of the test programs can be written");
@@ -104,15 +91,13 @@ fn library() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
-
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
 
     fn seconds_under(clock: &MovedClock) -> u64 {
         let mut date = Command::new("date");
-        clock.watch(date.arg("+%s"));
+        clock.apply_to(date.arg("+%s"));
         String::from_utf8(date.output().unwrap().stdout).unwrap().trim().parse().unwrap()
     }
 
