@@ -6,6 +6,7 @@
 
 mod asan;
 mod bench;
+mod circles;
 mod coverage;
 mod features;
 mod hygiene;
@@ -40,6 +41,8 @@ struct Arguments {
 enum Task {
     /// Installs what is missing and runs every test; ends with the test runner's summary
     Test,
+    /// Checks that no modules of a crate import each other in a circle
+    Circles,
     /// Measures line coverage of idem-core and fails below the floor; writes results/coverage.md
     Coverage,
     /// Changes idem-core's logic in small ways and lists what no test notices; writes results/mutants.md
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let done = Metadata::read().and_then(|workspace| match task {
         Task::Test => test::run_every_step(&workspace),
+        Task::Circles => circles::check(&workspace),
         Task::Coverage => coverage::run_and_judge(&workspace),
         Task::Mutants { resume, arguments } => mutants::run(&workspace, resume, &arguments),
         Task::Miri => miri::run_tests(&workspace),

@@ -41,6 +41,7 @@ struct Extra {
 #[derive(Deserialize)]
 struct Target {
     kind: Vec<String>,
+    src_path: PathBuf,
 }
 
 impl Package {
@@ -55,6 +56,13 @@ impl Package {
     pub(crate) fn dependencies_of_feature(&self, feature: &str) -> Vec<&str> {
         let enabled = self.features.get(feature).into_iter().flatten();
         enabled.filter_map(|enabled| enabled.strip_prefix("dep:")).collect()
+    }
+
+    /// The root file of each target that is not only for tests.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
+        let is_code =
+            |target: &&Target| target.kind.iter().any(|kind| matches!(&**kind, "lib" | "bin" | "example"));
+        self.targets.iter().filter(is_code).map(|target| &target.src_path)
     }
 
     /// Whether it is a library that users build.
