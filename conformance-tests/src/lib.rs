@@ -51,6 +51,9 @@
 //!   which cases catch which of them.
 //! - [`check`] runs a single [`Case`] from code.
 
+// On docs.rs, items that need a feature say which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod call;
 mod caller;
 mod case;

@@ -26,6 +26,9 @@
 //! run?), `run` (the handler and what becomes of its response), `stored` (its bytes). `answer` and `dialect` are what the
 //! layer says itself.
 
+// On docs.rs, items that need a feature say which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admit;
 mod answer;
 mod body;
@@ -63,5 +66,5 @@ struct Readme;
 
 /// And those of the integration guide.
 #[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../../docs/http.md")]
+#[doc = include_str!("../docs/http.md")]
 struct Guide;

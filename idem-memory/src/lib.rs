@@ -99,6 +99,9 @@
 //! answer that is a small slice of a large buffer keeps that whole buffer in memory, beyond what is counted: pass
 //! `Bytes::copy_from_slice(&slice)` instead.
 
+// On docs.rs, items that need a feature say which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clock;
 mod entry;
 mod error;

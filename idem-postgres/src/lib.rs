@@ -21,6 +21,9 @@
 //! `guards` the keys whose heartbeats pause. `complete_in` is for transactions of the caller's. `session` has the statements
 //! that both drivers send. `error` says what each failure means, with `sqlstate` for what the server says.
 
+// On docs.rs, items that need a feature say which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod binary;
 mod complete_in;
 mod connect;
@@ -61,5 +64,5 @@ struct Readme;
 
 /// And those about transactions.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/transactional.md")]
+#[doc = include_str!("../docs/transactional.md")]
 struct Transactions;

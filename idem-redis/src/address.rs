@@ -60,7 +60,7 @@ pub(crate) enum AddressError {
          TLS; valkey.. is the same)"
     )]
     Scheme,
-    #[error("this build has no TLS; enable the feature `tls` of idem-redis")]
+    #[error("this build has no TLS; enable the feature `rustls` of idem-redis")]
     NoTls,
     #[error("the URL names no host; it is scheme://[user:password@]host[:port]")]
     NoHost,
@@ -103,7 +103,7 @@ impl Address {
             "rediss" | "valkeys" => true,
             _ => return Err(AddressError::Scheme),
         };
-        if tls && !cfg!(feature = "tls") {
+        if tls && !cfg!(feature = "rustls") {
             return Err(AddressError::NoTls);
         }
         // A fragment is never sent anywhere, so that it can only be a password's unencoded `#`.
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(address.login, login(None, Some("p"), 0));
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     #[test]
     fn a_second_s_is_tls() {
         for url in ["rediss://h", "valkeys://h", "rediss+cluster://h", "rediss+sentinel://h/s"] {
@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(Address::parse("rediss+unix:/r"), Err(AddressError::Scheme));
     }
 
-    #[cfg(not(feature = "tls"))]
+    #[cfg(not(feature = "rustls"))]
     #[test]
     fn without_the_feature_a_url_with_tls_is_refused() {
         assert_eq!(Address::parse("rediss://h"), Err(AddressError::NoTls));

@@ -17,6 +17,9 @@
 //! `link` is the connection: to one server, to the master that Sentinel names, to a Cluster (`address` reads the URL);
 //! `health` looks at the servers, and `replication` waits for their replicas.
 
+// On docs.rs, items that need a feature say which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod address;
 mod error;
 mod frame;

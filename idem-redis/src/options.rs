@@ -197,7 +197,7 @@ impl Options {
     }
 
     /// The same options, trusting these certificates (PEM) instead of the system's.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     #[must_use]
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.tls.roots = Some(pem.into());
@@ -205,7 +205,7 @@ impl Options {
     }
 
     /// The same options, showing this certificate (a PEM chain and its PEM key) to servers that ask for one.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.tls.client = Some((chain.into(), key.into()));

@@ -63,7 +63,7 @@ impl RedisStore {
     /// | `redis+sentinel://[[user]:password@]host[:port],host../service[/db][?sentinel_user=..&sentinel_password=..]` | the master that Sentinel names |
     /// | `redis+cluster://[[user]:password@]host[:port],host..` | a Cluster, found through any of these nodes |
     ///
-    /// With `rediss` or `valkeys` instead, everything is TLS (feature `tls`). User and password in front of the hosts are
+    /// With `rediss` or `valkeys` instead, everything is TLS (feature `rustls`). User and password in front of the hosts are
     /// for the servers that keep the data; Sentinels have their own. All are percent-encoded.
     ///
     /// Fails as `Misconfigured` if the URL is none, the server refuses the login or is too old, or keeps no records (see

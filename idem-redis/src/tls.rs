@@ -7,10 +7,10 @@ use std::fmt;
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
     /// PEM; `None` is what the system trusts.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     pub(crate) roots: Option<Vec<u8>>,
     /// PEM: the chain and its key.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -18,21 +18,21 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Tls");
         // The key is a secret, and a chain is of no use to a reader.
-        #[cfg(feature = "tls")]
+        #[cfg(feature = "rustls")]
         shown.field("own_roots", &self.roots.is_some()).field("client_certificate", &self.client.is_some());
         shown.finish()
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 pub(crate) use rustls_side::Connector;
 
 /// Without the feature there is none, and no address asks for it.
-#[cfg(not(feature = "tls"))]
+#[cfg(not(feature = "rustls"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Connector {}
 
-#[cfg(not(feature = "tls"))]
+#[cfg(not(feature = "rustls"))]
 impl Tls {
     #[allow(clippy::unused_self, reason = "the same signature as with TLS")]
     pub(crate) fn connector(&self) -> Result<Connector, String> {
@@ -40,7 +40,7 @@ impl Tls {
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 mod rustls_side {
     use std::sync::Arc;
 

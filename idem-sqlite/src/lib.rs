@@ -16,6 +16,9 @@
 //! effect, and `step` its job. `readers` look; `keeper` cleans up. `table` holds the statements, `frame` the bytes of a
 //! record, `schema` the tables and `connection` how the file is opened; `place` says where a file can be.
 
+// On docs.rs, items that need a feature say which.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clock;
 mod connection;
 mod error;
@@ -45,5 +48,5 @@ struct Readme;
 
 /// And those of the project.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../docs/README.md")]
 struct ProjectReadme;

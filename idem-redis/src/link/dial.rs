@@ -109,7 +109,7 @@ impl Dialer {
         }
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     async fn secured(&self, host: &str, stream: TcpStream) -> RedisResult<Stream> {
         use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -126,7 +126,7 @@ impl Dialer {
         }
     }
 
-    #[cfg(not(feature = "tls"))]
+    #[cfg(not(feature = "rustls"))]
     #[allow(clippy::unused_async, reason = "the same signature as with TLS")]
     async fn secured(&self, _host: &str, stream: TcpStream) -> RedisResult<Stream> {
         match &self.connector {

@@ -10,7 +10,7 @@ mod health;
 mod limits;
 mod replicas;
 mod secrets;
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 mod tls;
 
 use idem_conformance::span;

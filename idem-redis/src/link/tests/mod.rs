@@ -6,7 +6,7 @@ mod cluster;
 mod replication;
 mod sentinel;
 mod single;
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 mod tls;
 
 use std::time::Duration;
