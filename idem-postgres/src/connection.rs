@@ -49,9 +49,8 @@ impl Held {
         self.is_busy = true;
         let result = run(object, self.statements, statement, parameters).await;
         self.is_busy = false;
-        if let Err(failure) = &result
-            && (failure.ends_connection() || self.statements == Statements::Unnamed)
-        {
+        let is_unnamed = self.statements == Statements::Unnamed;
+        if result.as_ref().is_err_and(|failure| is_unnamed || failure.ends_connection()) {
             self.discard();
         }
         result

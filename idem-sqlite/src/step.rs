@@ -184,9 +184,8 @@ where
 
     fn undone(&mut self, error: StoreError) {
         self.undone = Some(error);
-        if let Some(Ok(ran)) = self.outcome.take()
-            && ran.is_rolled_back()
-        {
+        let ran = self.outcome.take().and_then(Result::ok);
+        if let Some(ran) = ran.filter(|ran| ran.is_rolled_back()) {
             self.rolled_back = Some(ran);
         }
     }
