@@ -1,9 +1,9 @@
-//! `cargo xtask asan`: the tests of idem-core and idem-memory with every heap access checked by `AddressSanitizer`, and
-//! with what is never freed reported at the end of each test's process.
+//! `cargo xtask asan`: the tests of idem-core and idem-memory under `AddressSanitizer`, which checks every heap access and
+//! reports what is never freed.
 //!
-//! It sees less than Miri (no data races, no invalid values) and needs no more than a nightly toolchain. Its sibling
-//! `ThreadSanitizer` is of no use without a standard library that was built for it as well: it cannot see the
-//! synchronisation inside of the prebuilt one, and reports a race for every `Arc`.
+//! It sees less than Miri (no data races, no invalid values), is much faster, and needs only a nightly toolchain.
+//! `ThreadSanitizer` would need a standard library that is built for it: it cannot see the synchronisation inside the
+//! prebuilt one, and reports a race for every `Arc`.
 
 use std::process::Command;
 
@@ -17,12 +17,12 @@ const NIGHTLY: Need = Need {
     source: Source::Person("rustup toolchain install nightly"),
 };
 
-/// Runs the tests in a target directory of their own, since the flag changes every dependency's build.
+/// Runs the tests in a target directory of their own, since the flag changes the build of every dependency.
 pub(crate) fn run_tests(workspace: &Metadata) -> Result {
     ensure(&[NEXTEST, NIGHTLY])?;
     let mut tests = Command::new("cargo");
     tests.args("+nightly nextest run --package idem-core --package idem-memory --lib --tests".split(' '));
-    // A target that is named keeps the flag away from build scripts and procedural macros, which run in the compiler.
+    // With an explicit target the flag does not apply to build scripts and procedural macros.
     tests.args(["--all-features", "--target", &rustc("host")?, "--target-dir"]);
     tests.arg(workspace.target_directory.join("asan")).env("RUSTFLAGS", "-Zsanitizer=address");
     finish_with(tests.current_dir(&workspace.workspace_root))

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the benches, with what they print and their raw figures kept in `results/`.
+//! `cargo xtask bench`: runs the benches, and keeps what they print and their raw figures in `results/`.
 
 use std::fs;
 use std::process::Stdio;
@@ -7,11 +7,11 @@ use crate::metadata::Metadata;
 use crate::report;
 use crate::step::{Failure, Result, capture, cargo, fail, shown};
 
-/// Runs idem-bench with the given further arguments. A missed target fails the task, and is written down all the same.
-pub(crate) fn run(workspace: &Metadata, arguments: &[String]) -> Result {
+/// Runs idem-bench with these further arguments. A missed target fails the task after the results are written.
+pub(crate) fn run(workspace: &Metadata, arguments: &[&str]) -> Result {
     fs::create_dir_all(workspace.workspace_root.join("results"))
         .map_err(|error| Failure::Because(format!("results/ could not be made: {error}")))?;
-    // A path relative to the root, where it is run: the command is quoted in the result.
+    // Relative to the root, since the result quotes the command.
     let mut bench =
         cargo("run --release --quiet --package idem-bench -- --json results/bench.json".split(' '));
     bench.args(arguments).current_dir(&workspace.workspace_root).stderr(Stdio::inherit());

@@ -25,7 +25,7 @@ pub(crate) fn check(workspace: &Metadata) -> Result {
     let mut found = Vec::new();
     for package in workspace.members() {
         for root in package.sources() {
-            let tree = tree::read(root, |file| fs::read_to_string(file).ok())?;
+            let tree = tree::read(&root, |file| fs::read_to_string(file).ok())?;
             files += tree.values().map(|module| &module.file).collect::<BTreeSet<_>>().len();
             found.extend(circles(&tree).iter().map(|circle| circle.shown(&workspace.workspace_root)));
         }

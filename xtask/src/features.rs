@@ -1,16 +1,16 @@
 //! Whether each published library compiles without its features, and with each one alone.
 //!
-//! A workspace build unifies features, so that a crate which forgets one of its own (or of a dependency's) still
-//! builds there, and only fails for the user who takes it alone.
+//! A workspace build unifies features. A crate that forgets to enable a feature of a dependency still builds there, and
+//! fails for a user who depends on that crate alone.
 
 use crate::metadata::{Metadata, Package};
 use crate::step::{Result, cargo, run};
 
 /// Checks every combination, with warnings denied. All features together are what the tests run with.
 pub(crate) fn check(workspace: &Metadata) -> Result {
-    for package in workspace.members().into_iter().filter(|package| package.is_published_library()) {
+    for package in workspace.published() {
         check_with(package, None)?;
-        for feature in package.features.keys() {
+        for feature in package.features() {
             check_with(package, Some(feature))?;
         }
     }
@@ -18,8 +18,7 @@ pub(crate) fn check(workspace: &Metadata) -> Result {
 }
 
 fn check_with(package: &Package, feature: Option<&str>) -> Result {
-    // `cargo rustc` and not `cargo check`: flags behind the dashes reach this crate alone, so that denying warnings
-    // does not rebuild what it depends on.
+    // Unlike `cargo check`, `cargo rustc` passes flags to this crate alone, so that its dependencies are not built again.
     let mut check = cargo(["rustc", "--quiet", "--profile", "check", "--lib", "--package", &package.name]);
     check.arg("--no-default-features");
     if let Some(feature) = feature {

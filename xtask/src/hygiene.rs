@@ -1,7 +1,6 @@
 //! Whether the tracked files would mean the same on any other machine.
 //!
-//! A mirror's host name in a lock file, or the path of somebody's checkout in a committed result, works on one machine
-//! and is noise, or a leak, on all others.
+//! The host name of a mirror in a lock file, or the path of a checkout in a committed result, works on one machine only.
 
 use std::env;
 use std::fs;
@@ -11,7 +10,7 @@ use std::process::Command;
 use crate::metadata::Metadata;
 use crate::step::{Result, fail, read};
 
-/// Hosts that package managers fetch from. They belong into a user's configuration, never into a repository.
+/// Hosts that package managers fetch from. They belong in a user's configuration, not in a repository.
 ///
 /// Each is written in two parts, so that this file does not name it.
 const REGISTRIES: [&str; 8] = [
@@ -62,15 +61,15 @@ pub(crate) fn check(workspace: &Metadata) -> Result {
     fail(found.join("\n       "))
 }
 
-/// The paths of this very machine: the checkout, and what the environment says about tools.
+/// The paths of this machine: the checkout, and those that the environment names.
 ///
-/// A path of one component (`/src`, `/app`) would be found in innocent text, and names no machine.
+/// A path of one component (`/src`, `/app`) is left out: it is common in other text and names no machine.
 fn own_paths(root: &Path) -> Vec<String> {
     let variables = ["HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR"].map(env::var_os);
     let mut paths: Vec<_> = variables.into_iter().flatten().map(Into::into).collect();
     paths.push(root.to_path_buf());
-    let telling = |path: &std::path::PathBuf| path.is_absolute() && path.components().count() > 2;
-    paths.into_iter().filter(telling).map(|path| path.display().to_string()).collect()
+    let is_specific = |path: &std::path::PathBuf| path.is_absolute() && path.components().count() > 2;
+    paths.into_iter().filter(is_specific).map(|path| path.display().to_string()).collect()
 }
 
 /// What is wrong with one line of a file, if anything is.
@@ -85,13 +84,13 @@ fn problem(name: &str, line: &str, own_paths: &[String]) -> Option<String> {
     paths.into_iter().find(|path| has_path(line, path)).map(|path| format!("has the absolute path {path}"))
 }
 
-/// Whether the path stands in the line from its root on, and not as the end of a longer one.
+/// Whether the line has this path from its root on, and not as the end of a longer path.
 fn has_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + path.len()..].chars().next();
         let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '~' | '$' | '}');
-        // A path that ends in its separator may go on with anything; another must end here, or go on below itself.
+        // Anything may follow a path that ends in a separator. Another path must end here, or go on with a separator.
         let ends = path.ends_with(['/', '\\']) || !after.is_some_and(inside);
         !before.is_some_and(inside) && ends
     })

@@ -1,40 +1,40 @@
-//! Installs what a task needs and the machine lacks, and nothing else.
+//! Installs what a task needs and the machine does not have.
 //!
-//! Tools written in Rust come through cargo everywhere. System packages come through apt on Debian and Ubuntu; on any
-//! other system the task stops and says what to install. When everything is there, nothing here needs a network.
+//! Tools written in Rust come from crates.io, through cargo. System packages come through apt on Debian and Ubuntu; on any
+//! other system the task stops and says what to install. If everything is there, no network is needed.
 
 use std::process::Command;
 
 use crate::step::{Failure, Result, cargo, fail, run, succeeds};
 
-/// Something that a task cannot do without.
+/// A program that a task needs.
 pub(crate) struct Need {
-    /// What it is called, for people.
+    /// Its name, for people.
     pub(crate) name: &'static str,
-    /// A command that succeeds if it is there.
+    /// A command that succeeds if it is installed.
     pub(crate) probe: &'static str,
     pub(crate) source: Source,
 }
 
-/// Where something comes from if it is missing.
+/// How to install a program.
 pub(crate) enum Source {
     /// Packages of Debian and Ubuntu.
     Apt(&'static [&'static str]),
-    /// A package on crates.io, built with the versions that its author tested.
+    /// A package on crates.io.
     Crate(&'static str),
-    /// The person has to run this command: it changes their toolchain, which no task does on its own.
+    /// A command for the person to run. It changes their toolchain, so no task runs it.
     Person(&'static str),
 }
 
-/// rusqlite and the tests' servers are C; a Rust toolchain that links with something else can lack one.
+/// For SQLite, and for the parts of tests that are C.
 pub(crate) const C_COMPILER: Need =
     Need { name: "a C compiler", probe: "cc --version", source: Source::Apt(&["gcc", "libc6-dev"]) };
 
-/// Runs each test in a process of its own, and sums them all up at the end.
+/// The test runner. It runs each test in a process of its own.
 pub(crate) const NEXTEST: Need =
     Need { name: "cargo-nextest", probe: "cargo nextest --version", source: Source::Crate("cargo-nextest") };
 
-/// Sees that everything is there, and installs what is not.
+/// Installs those of these programs that are missing.
 pub(crate) fn ensure(needs: &[Need]) -> Result {
     for need in needs {
         if is_there(need.probe) {
@@ -56,7 +56,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result {
     Ok(())
 }
 
-/// Installs system packages where that can be done, and otherwise says which.
+/// Installs system packages, or fails with their names where it cannot.
 pub(crate) fn apt(packages: &[&str]) -> Result {
     let wanted = packages.join(" ");
     if !succeeds(Command::new("apt-get").arg("--version")) {
@@ -69,7 +69,7 @@ pub(crate) fn apt(packages: &[&str]) -> Result {
         return fail(format!("run `sudo apt-get install {wanted}`, then run this again"));
     }
     let apt_get = |arguments: &[&str]| {
-        // `env` carries the variable through sudo, which drops most of the environment.
+        // sudo drops most of the environment, so `env` sets the variable.
         let mut command = Command::new(if is_root { "env" } else { "sudo" });
         if !is_root {
             command.args(["-n", "env"]);
@@ -81,8 +81,7 @@ pub(crate) fn apt(packages: &[&str]) -> Result {
     };
     let install: Vec<_> =
         ["install", "--yes", "--no-install-recommends"].iter().chain(packages).copied().collect();
-    // The lists of a fresh image are empty, and those of an old one name versions that are gone. Elsewhere fetching
-    // them again would only cost time, so it is done when an install has failed.
+    // apt's lists can be empty or out of date. Fetching them takes time, so it is done only after a failure.
     if run(&mut apt_get(&install)).is_ok() {
         return Ok(());
     }

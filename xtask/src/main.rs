@@ -1,8 +1,10 @@
-//! The tasks of this workspace, as `cargo xtask <task>`.
+//! The tasks of this workspace, as `cargo xtask <task>`. Each task is the file of its name.
 //!
-//! `test` decides whether a change is correct, and installs what it needs for that. The others take longer or need
-//! more; a person runs them, and commits what they write to `results/`. Each task is the file of its name. The checks
-//! that are part of `test` are `features`, `hygiene` and `msrv`.
+//! `test` decides whether a change is correct, and installs what it needs for that. The others take longer or need more;
+//! a person runs them and commits what they write to `results/`. Checks that are part of `test`: `circles`, `features`,
+//! `hygiene` and `msrv`.
+//!
+//! The first task of a fresh clone waits for this crate to compile, so it has one dependency and no procedural macros.
 
 mod asan;
 mod bench;
@@ -23,76 +25,65 @@ mod soak;
 mod step;
 mod test;
 
+use std::env;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
 use crate::metadata::Metadata;
-use crate::step::Failure;
+use crate::step::{Failure, Result, fail};
 
-#[derive(Parser)]
-#[command(bin_name = "cargo xtask", about = "The tasks of this workspace")]
-struct Arguments {
-    #[command(subcommand)]
-    task: Task,
-}
+const HELP: &str = "\
+The tasks of this workspace
 
-#[derive(Subcommand)]
-enum Task {
-    /// Installs what is missing and runs every test; ends with the test runner's summary
-    Test,
-    /// Checks that no modules of a crate import each other in a circle
-    Circles,
-    /// Measures line coverage of idem-core and fails below the floor; writes results/coverage.md
-    Coverage,
-    /// Changes idem-core's logic in small ways and lists what no test notices; writes results/mutants.md
-    Mutants {
-        /// Leaves out what an earlier run has caught, also one that was interrupted
-        #[arg(long)]
-        resume: bool,
-        /// Further arguments of cargo-mutants, for example `--file idem-core/src/lane.rs`
-        #[arg(last = true)]
-        arguments: Vec<String>,
-    },
-    /// Runs the tests of idem-core and idem-memory under Miri
-    Miri,
-    /// Runs the tests of idem-core and idem-memory under `AddressSanitizer`
-    Asan,
-    /// Kills services in the midst of a request, in each named window forty times; writes results/kills.md
-    Kills,
-    /// The same, and then every test many times over, to find those that only mostly pass; writes results/soak.md
-    Soak {
-        /// How many times
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-        times: u32,
-    },
-    /// Runs the benches; writes results/bench.json and results/bench.md
-    Bench {
-        /// Further arguments of idem-bench
-        #[arg(last = true)]
-        arguments: Vec<String>,
-    },
-}
+Usage: cargo xtask <task>
+
+  test                   Install what is missing and run every test; ends with the test runner's summary
+  circles                Fail if modules of a crate import each other in a circle
+  coverage               Measure line coverage of idem-core; writes results/coverage.md
+  mutants [--resume]     Change idem-core's logic in small ways and list what no test notices; writes results/mutants.md.
+                         --resume skips the mutants that the last run caught. Arguments of cargo-mutants follow `--`
+  miri                   Run the tests of idem-core and idem-memory under Miri
+  asan                   Run the tests of idem-core and idem-memory under AddressSanitizer
+  kills                  Kill services during requests, forty times in each named window; writes results/kills.md
+  soak [--times N]       Run kills, then every test N times (20 by default); writes results/soak.md
+  bench                  Run the benches; writes results/bench.json and results/bench.md. Arguments of idem-bench
+                         follow `--`";
 
 fn main() -> ExitCode {
-    let task = Arguments::parse().task;
-    let done = Metadata::read().and_then(|workspace| match task {
-        Task::Test => test::run_every_step(&workspace),
-        Task::Circles => circles::check(&workspace),
-        Task::Coverage => coverage::run_and_judge(&workspace),
-        Task::Mutants { resume, arguments } => mutants::run(&workspace, resume, &arguments),
-        Task::Miri => miri::run_tests(&workspace),
-        Task::Asan => asan::run_tests(&workspace),
-        Task::Kills => kills::run_at_length(&workspace),
-        Task::Soak { times } => soak::run_repeatedly(&workspace, times),
-        Task::Bench { arguments } => bench::run(&workspace, &arguments),
-    });
-    match done {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Told(status)) => ExitCode::from(status),
+        Err(Failure::Reported(status)) => ExitCode::from(status),
         Err(Failure::Because(reason)) => {
             eprintln!("\nerror: {reason}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result {
+    let dashes = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
+    let further = arguments.get(dashes + 1..).unwrap_or_default();
+    let workspace = Metadata::read;
+    match (&arguments[..dashes], further) {
+        (["test"], []) => test::run_every_step(&workspace()?),
+        (["circles"], []) => circles::check(&workspace()?),
+        (["coverage"], []) => coverage::run_and_judge(&workspace()?),
+        (["mutants"], further) => mutants::run(&workspace()?, false, further),
+        (["mutants", "--resume"], further) => mutants::run(&workspace()?, true, further),
+        (["miri"], []) => miri::run_tests(&workspace()?),
+        (["asan"], []) => asan::run_tests(&workspace()?),
+        (["kills"], []) => kills::run_at_length(&workspace()?),
+        (["soak"], []) => soak::run_repeatedly(&workspace()?, 20),
+        (["soak", "--times", times], []) => match times.parse() {
+            Ok(times @ 1..) => soak::run_repeatedly(&workspace()?, times),
+            _ => fail(format!("`{times}` is not a number of runs")),
+        },
+        (["bench"], further) => bench::run(&workspace()?, further),
+        ([] | ["help" | "--help" | "-h"], []) => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => fail(format!("there is no task `{}`; `cargo xtask` lists them", arguments.join(" "))),
     }
 }

@@ -1,116 +1,135 @@
 //! What `cargo metadata` says about the workspace.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::step::{Failure, Result, cargo, read};
 
 /// The workspace, its packages and how they depend on each other.
-#[derive(Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) workspace_root: PathBuf,
     pub(crate) target_directory: PathBuf,
+    /// Those of the workspace, and all that they depend on.
     pub(crate) packages: Vec<Package>,
-    workspace_members: Vec<String>,
-    pub(crate) resolve: Resolve,
+    members: Vec<String>,
+    pub(crate) nodes: Vec<Node>,
 }
 
-#[derive(Deserialize)]
 pub(crate) struct Package {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) rust_version: Option<String>,
-    /// The features in their order, each with what it enables.
-    pub(crate) features: BTreeMap<String, Vec<String>>,
-    /// `Some` of an empty list for what is never published.
-    publish: Option<Vec<String>>,
-    targets: Vec<Target>,
-    metadata: Option<Extra>,
+    /// Everything else.
+    manifest: Value,
 }
 
-/// The part of a manifest that cargo leaves to others.
-#[derive(Deserialize)]
-struct Extra {
-    #[serde(default, rename = "rust-version")]
-    rust_version: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    kind: Vec<String>,
-    src_path: PathBuf,
-}
-
-impl Package {
-    /// The features that promise less than the package itself, with the Rust that each needs:
-    /// `[package.metadata.rust-version]`.
-    pub(crate) fn rust_version_of_features(&self) -> impl Iterator<Item = (&str, &str)> {
-        let promised = self.metadata.iter().flat_map(|extra| &extra.rust_version);
-        promised.map(|(feature, version)| (&**feature, &**version))
-    }
-
-    /// The optional dependencies that a feature turns on.
-    pub(crate) fn dependencies_of_feature(&self, feature: &str) -> Vec<&str> {
-        let enabled = self.features.get(feature).into_iter().flatten();
-        enabled.filter_map(|enabled| enabled.strip_prefix("dep:")).collect()
-    }
-
-    /// The root file of each target that is not only for tests.
-    pub(crate) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
-        let is_code =
-            |target: &&Target| target.kind.iter().any(|kind| matches!(&**kind, "lib" | "bin" | "example"));
-        self.targets.iter().filter(is_code).map(|target| &target.src_path)
-    }
-
-    /// Whether it is a library that users build.
-    pub(crate) fn is_published_library(&self) -> bool {
-        let is_published = self.publish.as_ref().is_none_or(|registries| !registries.is_empty());
-        is_published && self.targets.iter().any(|target| target.kind.iter().any(|kind| kind == "lib"))
-    }
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Resolve {
-    pub(crate) nodes: Vec<Node>,
-}
-
-/// A package of the resolved graph, with what it depends on.
-#[derive(Deserialize)]
+/// A package of the resolved graph, with the packages that it depends on.
 pub(crate) struct Node {
     pub(crate) id: String,
-    pub(crate) deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Dependency {
-    pub(crate) pkg: String,
-    pub(crate) dep_kinds: Vec<DependencyKind>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct DependencyKind {
-    /// `None` for a normal dependency, else `dev` or `build`.
-    pub(crate) kind: Option<String>,
-    /// The platform or `cfg(..)` that it is for.
-    pub(crate) target: Option<String>,
+    /// Without those that only its tests or the model checker need.
+    pub(crate) dependencies: Vec<String>,
 }
 
 impl Metadata {
     /// Asks cargo. `--locked` makes this a check as well: it fails if cargo would write `Cargo.lock` differently.
     pub(crate) fn read() -> Result<Self> {
         let json = read(&mut cargo(["metadata", "--format-version", "1", "--all-features", "--locked"]))?;
-        serde_json::from_str(&json)
-            .map_err(|error| Failure::Because(format!("cargo metadata is not understood: {error}")))
+        let json: Value = serde_json::from_str(&json).map_err(|error| {
+            Failure::Because(format!("the output of cargo metadata is not JSON: {error}"))
+        })?;
+        Ok(Self {
+            workspace_root: text(&json["workspace_root"]).into(),
+            target_directory: text(&json["target_directory"]).into(),
+            packages: list(&json["packages"]).map(Package::new).collect(),
+            members: list(&json["workspace_members"]).map(text).collect(),
+            nodes: list(&json["resolve"]["nodes"]).map(Node::new).collect(),
+        })
     }
 
-    /// The packages that this repository holds, in the order of their names.
+    /// The packages of this repository, in the order of their names.
     pub(crate) fn members(&self) -> Vec<&Package> {
-        let is_member = |package: &&Package| self.workspace_members.contains(&package.id);
+        let is_member = |package: &&Package| self.members.contains(&package.id);
         let mut members: Vec<_> = self.packages.iter().filter(is_member).collect();
         members.sort_by_key(|package| &package.name);
         members
     }
+
+    /// The name of the package in this folder; the folder's own if there is none.
+    pub(crate) fn package_in(&self, folder: &str) -> String {
+        let manifest = self.workspace_root.join(folder).join("Cargo.toml");
+        let is_there =
+            |package: &&&Package| text(&package.manifest["manifest_path"]) == manifest.to_string_lossy();
+        self.members().iter().find(is_there).map_or(folder, |package| &package.name).to_owned()
+    }
+
+    /// Those that users build.
+    pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {
+        let is_published = |package: &&Package| !package.manifest["publish"].is_array();
+        self.members().into_iter().filter(is_published)
+    }
+}
+
+impl Package {
+    fn new(json: &Value) -> Self {
+        Self {
+            id: text(&json["id"]),
+            name: text(&json["name"]),
+            version: text(&json["version"]),
+            rust_version: json["rust_version"].as_str().map(str::to_owned),
+            manifest: json.clone(),
+        }
+    }
+
+    /// The features in the order of their names.
+    pub(crate) fn features(&self) -> Vec<&str> {
+        let features = self.manifest["features"].as_object();
+        features.into_iter().flatten().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The features that need a later Rust than the package itself, with the version of each:
+    /// `[package.metadata.rust-version]`.
+    pub(crate) fn rust_version_of_features(&self) -> Vec<(&str, &str)> {
+        let versions = self.manifest["metadata"]["rust-version"].as_object();
+        versions
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, version)| Some((name.as_str(), version.as_str()?)))
+            .collect()
+    }
+
+    /// The optional dependencies that a feature turns on.
+    pub(crate) fn dependencies_of_feature(&self, feature: &str) -> Vec<&str> {
+        let enabled = list(&self.manifest["features"][feature]).filter_map(Value::as_str);
+        enabled.filter_map(|enabled| enabled.strip_prefix("dep:")).collect()
+    }
+
+    /// The root file of each target that is not only for tests.
+    pub(crate) fn sources(&self) -> Vec<PathBuf> {
+        let is_code = |target: &&Value| {
+            list(&target["kind"]).any(|kind| matches!(kind.as_str(), Some("lib" | "bin" | "example")))
+        };
+        let code = list(&self.manifest["targets"]).filter(is_code);
+        code.map(|target| text(&target["src_path"]).into()).collect()
+    }
+}
+
+impl Node {
+    fn new(json: &Value) -> Self {
+        let reaches_users = |dependency: &&Value| {
+            list(&dependency["dep_kinds"])
+                .any(|it| it["kind"].as_str() != Some("dev") && it["target"].as_str() != Some("cfg(shuttle)"))
+        };
+        let dependencies = list(&json["deps"]).filter(reaches_users);
+        Self { id: text(&json["id"]), dependencies: dependencies.map(|it| text(&it["pkg"])).collect() }
+    }
+}
+
+fn text(json: &Value) -> String {
+    json.as_str().unwrap_or_default().to_owned()
+}
+
+fn list(json: &Value) -> impl Iterator<Item = &Value> {
+    json.as_array().into_iter().flatten()
 }

@@ -1,24 +1,22 @@
-//! Whether each crate's `rust-version` is true: at least that of everything it is built on.
+//! Whether each crate's `rust-version` is at least that of everything it is built on.
 //!
-//! A crate that promises a Rust that one of its dependencies no longer builds with breaks its users at their next
-//! `cargo update`, and nothing in an ordinary build notices.
+//! If a dependency needs a later Rust than the crate promises, the crate breaks its users at their next `cargo update`, and
+//! nothing in an ordinary build notices. That the crate's own code compiles with that version is what `release` checks.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::metadata::{Dependency, Metadata, Package};
+use crate::metadata::{Metadata, Package};
 use crate::step::{Result, fail};
 
 /// Compares every member's `rust-version` with those of its normal and build dependencies, theirs included.
 ///
-/// Development dependencies do not count: they are never built for a user. What only a feature with a Rust version of its
-/// own brings in is compared with that one, `[package.metadata.rust-version]`.
+/// Development dependencies do not count, since users never build them. The dependencies of a feature that has a Rust
+/// version of its own, in `[package.metadata.rust-version]`, are compared with that one.
 pub(crate) fn check(workspace: &Metadata) -> Result {
     let packages: HashMap<_, _> = workspace.packages.iter().map(|package| (&*package.id, package)).collect();
-    let mut graph: HashMap<_, Vec<_>> = HashMap::new();
-    for node in &workspace.resolve.nodes {
-        let deps = node.deps.iter().filter(|dependency| reaches_users(dependency));
-        graph.insert(&*node.id, deps.map(|dependency| &*dependency.pkg).collect());
-    }
+    let dependencies =
+        workspace.nodes.iter().map(|node| (&*node.id, node.dependencies.iter().map(|id| &**id).collect()));
+    let mut graph: HashMap<&str, Vec<&str>> = dependencies.collect();
 
     let mut pledged = Vec::new();
     let mut wrong = Vec::new();
@@ -64,7 +62,7 @@ pub(crate) fn check(workspace: &Metadata) -> Result {
     if wrong.is_empty() { Ok(()) } else { fail(wrong.join("\n       ")) }
 }
 
-/// These packages, and all that building them for a user can compile.
+/// These packages, and everything that can be compiled with them.
 fn reachable<'a>(roots: Vec<&'a str>, graph: &HashMap<&'a str, Vec<&'a str>>) -> HashSet<&'a str> {
     let mut found: HashSet<_> = roots.iter().copied().collect();
     let mut next = roots;
@@ -76,14 +74,6 @@ fn reachable<'a>(roots: Vec<&'a str>, graph: &HashMap<&'a str, Vec<&'a str>>) ->
         }
     }
     found
-}
-
-/// Whether it is compiled for users: not for tests only, and not for the model checker only.
-fn reaches_users(dependency: &Dependency) -> bool {
-    dependency
-        .dep_kinds
-        .iter()
-        .any(|it| it.kind.as_deref() != Some("dev") && it.target.as_deref() != Some("cfg(shuttle)"))
 }
 
 /// `1.85` and `1.85.0` are one version; none at all is the oldest.

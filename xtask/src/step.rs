@@ -1,4 +1,4 @@
-//! Running commands, so that a reader of the output sees what ran, and how long it took.
+//! Runs commands, and prints what ran and how long it took.
 
 use std::env;
 use std::ffi::OsStr;
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 pub(crate) enum Failure {
     /// A sentence for the person who ran it.
     Because(String),
-    /// A command failed with this status and has said why; a further line would only push its words up.
-    Told(u8),
+    /// A command failed with this status and has printed the reason.
+    Reported(u8),
 }
 
-/// What every task and most helpers give.
+/// What tasks and most helpers return.
 pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
 
 /// Stops a task with a sentence.
@@ -39,23 +39,23 @@ pub(crate) fn run(command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { fail(format!("`{}` failed ({status})", shown(command))) }
 }
 
-/// Runs the last command of a task: it has the last word, and its exit status becomes the task's.
+/// Runs the last command of a task. Its exit status becomes the task's, and nothing is printed after it.
 pub(crate) fn finish_with(command: &mut Command) -> Result {
     eprintln!("    {}", shown(command));
     let status = command.stdin(Stdio::null()).status().map_err(|error| unstarted(command, &error))?;
     if status.success() {
         return Ok(());
     }
-    // No code, or one that does not fit, means that a signal or the like ended it: a failure all the same.
-    Err(Failure::Told(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    // A command that a signal ended has no code.
+    Err(Failure::Reported(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
-/// Runs a command and keeps its output. Fails if it cannot be started; its status is the caller's to judge.
+/// Runs a command and returns its output and status. Fails only if it cannot be started.
 pub(crate) fn capture(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().map_err(|error| unstarted(command, &error))
 }
 
-/// What a command prints to its standard output. Fails, with what it says, unless it succeeds.
+/// Returns what a command prints to standard output. Fails with its error output unless it succeeds.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = capture(command)?;
     if output.status.success() {
@@ -77,26 +77,26 @@ pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> 
     cargo
 }
 
-/// What `rustc -vV` says of one thing, such as its `host` or its `LLVM version`.
+/// Returns one line of `rustc -vV`, such as `host` or `LLVM version`.
 pub(crate) fn rustc(about: &str) -> Result<String> {
     let said = read(Command::new("rustc").arg("-vV"))?;
     let value = said.lines().find_map(|line| line.strip_prefix(about)?.strip_prefix(": "));
     value.map_or_else(|| fail(format!("`rustc -vV` does not say its {about}")), |value| Ok(value.to_owned()))
 }
 
-/// A command as one would type it.
+/// A command as a person types it.
 pub(crate) fn shown(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         Some(format!("{}={}", name.to_string_lossy(), quoted(&value?.to_string_lossy())))
     });
-    // The absolute path of the running cargo tells a reader nothing and differs everywhere.
+    // The absolute path of cargo differs on every machine.
     let program = command.get_program().to_string_lossy();
     let program = program.rsplit('/').next().unwrap_or(&program).to_owned();
     let arguments = command.get_args().map(|argument| quoted(&argument.to_string_lossy()));
     variables.chain([program]).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// A duration as people say it.
+/// A duration for people to read.
 pub(crate) fn seconds(duration: Duration) -> String {
     let (whole, tenths) = (duration.as_secs(), duration.subsec_millis() / 100);
     if whole < 60 { format!("{whole}.{tenths} s") } else { format!("{} min {} s", whole / 60, whole % 60) }

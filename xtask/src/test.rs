@@ -1,7 +1,8 @@
 //! `cargo xtask test`: whether the workspace is correct.
 //!
-//! The quick checks come first, so that a slip is told within a minute. The test runner comes last, so that its own
-//! summary ends the output, and its status is the task's.
+//! The quick checks come first, so that a slip shows within a minute. The test runner comes last, so that its own summary
+//! ends the output, and its status is the task's.
+//!
 
 use std::env;
 use std::process::Command;
@@ -10,13 +11,6 @@ use crate::install::{C_COMPILER, NEXTEST, ensure};
 use crate::metadata::Metadata;
 use crate::step::{Result, capture, cargo, fail, finish_with, run, shown, step};
 use crate::{features, hygiene, msrv, servers};
-
-/// The packages whose tests hold idem-core: the conformance suite finds what no unit test of idem-core does.
-pub(crate) const CORE_TESTED_BY: [&str; 3] = ["idem-core", "idem-memory", "idem-conformance"];
-
-/// Of those, the tests that look at idem-core: the suite once, over its reference store. The tests *of* the suite take
-/// minutes, and look at stores that are broken on purpose.
-pub(crate) const CORE_TESTS: &str = "package(idem-core) | package(idem-memory) | binary(=reference)";
 
 /// Runs every step in order and stops at the first that fails.
 pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
@@ -42,11 +36,35 @@ pub(crate) fn every_test() -> Command {
     cargo("nextest run --workspace --all-features".split(' '))
 }
 
-/// The tests in which the model checker stands in for the crates' own locks and atomics: idem-core's `model` module,
+/// The tests that hold idem-core: those of idem-core and idem-memory, and the conformance suite over its reference store.
+///
+/// The suite's tests of itself are left out. They take minutes, and look at stores that are broken on purpose.
+pub(crate) struct CoreTests {
+    packages: [String; 3],
+    /// For nextest.
+    pub(crate) filter: String,
+}
+
+impl CoreTests {
+    pub(crate) fn of(workspace: &Metadata) -> Self {
+        Self {
+            packages: ["idem-core", "idem-memory", "idem-conformance"]
+                .map(|folder| workspace.package_in(folder)),
+            filter: "package(idem-core) | package(idem-memory) | binary(=reference)".to_owned(),
+        }
+    }
+
+    /// Each package after this flag.
+    pub(crate) fn packages<'a>(&'a self, flag: &'a str) -> impl Iterator<Item = &'a str> {
+        self.packages.iter().flat_map(move |package| [flag, package])
+    }
+}
+
+/// The tests in which the model checker takes the place of the crates' own locks and atomics: idem-core's `model` module,
 /// and idem-memory's `shuttle`.
 ///
-/// The other tests are left out: outside of a model those locks panic. The flag changes every dependency's build, so
-/// that these tests have a target directory of their own.
+/// The other tests are left out, since those locks panic outside of a model. The flag changes every dependency's build, so
+/// these tests have a target directory of their own.
 fn shuttle(workspace: &Metadata) -> Command {
     let mut models =
         cargo("nextest run --package idem-core --package idem-memory --lib --test shuttle".split(' '));
@@ -56,11 +74,10 @@ fn shuttle(workspace: &Metadata) -> Command {
     models
 }
 
-/// Short runs of the races: over HTTP, and between two processes with idem and without. The latter has to pass, and has
-/// to be able to fail.
+/// Short runs of the races: over HTTP, and between two processes with idem and without. The last one must fail, which
+/// shows that the race can.
 fn race() -> Result {
     run(&mut cargo("run --quiet --package provision -- race --keys 20 --duplicates 32".split(' ')))?;
-
     let example =
         || cargo("run --quiet --package idem-sqlite --example race -- --keys 20 --callers 8".split(' '));
     run(&mut example())?;
@@ -73,7 +90,7 @@ fn race() -> Result {
     match output.status.code() {
         Some(1) => Ok(()),
         _ => fail(format!(
-            "the race without idem ended with {} where its double creates should have made it 1\n{}",
+            "the race without idem ended with {}, but its double creates must make that 1\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr),
         )),
