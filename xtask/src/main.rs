@@ -2,7 +2,7 @@
 //!
 //! `test` decides whether a change is correct, and installs what it needs for that. The others take longer or need more;
 //! a person runs them and commits what they write to `results/`. Checks that are part of `test`: `circles`, `features`,
-//! `hygiene` and `msrv`.
+//! `hygiene`, `msrv` and `packages`.
 //!
 //! The first task of a fresh clone waits for this crate to compile, so it has one dependency and no procedural macros.
 
@@ -19,6 +19,8 @@ mod metadata;
 mod miri;
 mod msrv;
 mod mutants;
+mod packages;
+mod release;
 mod report;
 mod servers;
 mod soak;
@@ -46,7 +48,8 @@ Usage: cargo xtask <task>
   kills                  Kill services during requests, forty times in each named window; writes results/kills.md
   soak [--times N]       Run kills, then every test N times (20 by default); writes results/soak.md
   bench                  Run the benches; writes results/bench.json and results/bench.md. Arguments of idem-bench
-                         follow `--`";
+                         follow `--`
+  release                Check what is about to be published; writes results/release.md";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -80,6 +83,7 @@ fn run(arguments: &[&str]) -> Result {
             _ => fail(format!("`{times}` is not a number of runs")),
         },
         (["bench"], further) => bench::run(&workspace()?, further),
+        (["release"], []) => release::check(&workspace()?),
         ([] | ["help" | "--help" | "-h"], []) => {
             println!("{HELP}");
             Ok(())

@@ -113,6 +113,21 @@ impl Package {
         let code = list(&self.manifest["targets"]).filter(is_code);
         code.map(|target| text(&target["src_path"]).into()).collect()
     }
+
+    /// Those of these fields of the manifest that are not set.
+    pub(crate) fn lacks<'a>(&self, fields: &[&'a str]) -> Vec<&'a str> {
+        let is_set = |field: &str| match &self.manifest[field] {
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            _ => false,
+        };
+        fields.iter().copied().filter(|field| !is_set(field)).collect()
+    }
+
+    /// The flags that docs.rs passes to rustdoc.
+    pub(crate) fn flags_on_docs_rs(&self) -> Vec<&str> {
+        list(&self.manifest["metadata"]["docs"]["rs"]["rustdoc-args"]).filter_map(Value::as_str).collect()
+    }
 }
 
 impl Node {
