@@ -3,6 +3,9 @@
 //! The quick checks come first, so that a slip shows within a minute. The test runner comes last, so that its own summary
 //! ends the output, and its status is the task's.
 //!
+//! Everything is built once: the tests, with all features of the whole workspace. What runs a program of this repository
+//! runs the one that this build made, since `cargo run --package` would choose other features and build most
+//! dependencies again.
 
 use std::env;
 use std::process::Command;
@@ -27,7 +30,7 @@ pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
         run(&mut cargo("test --doc --workspace --all-features".split(' ')))
     })?;
     step("every interleaving (shuttle)", || run(&mut shuttle(workspace)))?;
-    step("the races of the README", race)?;
+    step("the races of the README", || race(workspace))?;
     eprintln!("\n==> tests");
     finish_with(every_test().arg("--no-fail-fast"))
 }
@@ -77,14 +80,16 @@ fn shuttle(workspace: &Metadata) -> Command {
 
 /// Short runs of the races: over HTTP, and between two processes with idem and without. The last one must fail, which
 /// shows that the race can.
-fn race() -> Result {
-    run(&mut cargo("run --quiet --package provision -- race --keys 20 --duplicates 32".split(' ')))?;
-    let example =
-        || cargo("run --quiet --package idem-sqlite --example race -- --keys 20 --callers 8".split(' '));
-    run(&mut example())?;
+fn race(workspace: &Metadata) -> Result {
+    let built = |program: &str, arguments: &str| {
+        let mut command = Command::new(workspace.target_directory.join("debug").join(program));
+        command.args(arguments.split(' '));
+        command
+    };
+    run(&mut built("provision", "race --keys 20 --duplicates 32"))?;
+    run(&mut built("examples/race", "--keys 20 --callers 8"))?;
 
-    let mut unprotected = example();
-    unprotected.arg("--without-idem");
+    let mut unprotected = built("examples/race", "--keys 20 --callers 8 --without-idem");
     eprintln!("    {}", shown(&unprotected));
     let output = capture(&mut unprotected)?;
     eprint!("{}", String::from_utf8_lossy(&output.stdout));
