@@ -52,7 +52,7 @@ pub(crate) struct CoreTests {
 impl CoreTests {
     pub(crate) fn of(workspace: &Metadata) -> Self {
         Self {
-            packages: ["idem-core", "idem-memory", "idem-conformance"]
+            packages: ["idem-core", "idem-memory", "conformance-tests"]
                 .map(|folder| workspace.package_in(folder)),
             filter: "package(idem-core) | package(idem-memory) | binary(=reference)".to_owned(),
         }
