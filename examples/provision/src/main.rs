@@ -3,31 +3,32 @@
 //!     cargo run --release -p provision -- race
 //!     cargo run --release -p provision -- serve --listen 127.0.0.1:8080 --store sqlite:idem.db --ledger ledger.db
 //!
-//! It is written as a user of idem would write it: read `service` first, which is the service, and the layer around it.
+//! It is written as a user of idem would write it. Read `service` first: it has the routes and the layer around them.
 //!
-//! - `service` has the routes, the authentication and the layer; `create` is the handler; `request` is what it is asked.
-//! - `ledger` is the handler's effect: a row in a table, which SQL can count.
-//! - `store` opens what `--store` names; `serve` listens, and stops when it is told to.
-//! - `race` starts the service, sends every request many times at the same instant, and judges what happened.
+//! - `team` authenticates, `request` parses the body, `create` is the handler.
+//! - `ledger` is the handler's effect: a row in a table that SQL can count.
+//! - `store` opens what `--store` names; `serve` listens, and stops on a signal.
+//! - `race` starts the service, sends every request many times at the same instant, and checks what happened.
 
+mod app;
 mod arguments;
 mod create;
+mod failure;
 mod ledger;
 mod race;
 mod request;
+mod response;
 mod serve;
 mod service;
 mod store;
+mod team;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
-
-/// What went wrong, for a person to read.
-type Failure = Box<dyn Error + Send + Sync>;
+use crate::failure::Failure;
 
 fn main() -> ExitCode {
     // Warnings and errors of idem go to stderr: stdout is for the address, and for the table.

@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::create::json;
+use crate::response::json;
 
 /// The kinds of resources.
 #[derive(Clone, Copy)]

@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::Failure;
 use crate::arguments::Serve;
+use crate::failure::Failure;
 use crate::service::Service;
 
 /// How long handlers, and the connections that wait for them, may take to end.

@@ -1,26 +1,24 @@
-//! The service: its routes, the authentication, and the idempotency layer between the two.
+//! The service: its routes, the authentication, and the idempotency layer between them.
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn};
+use axum::extract::State;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
-use http::header::AUTHORIZATION;
 use idem_core::{Engine, EngineBuilder};
 use idem_http::{IdempotencyLayer, Scope, ScopeError};
 use serde_json::json;
 
-use crate::Failure;
+use crate::app::App;
 use crate::arguments::Serve;
-use crate::create::{self, App, create, create_in_transaction};
+use crate::create::{create, create_in_transaction};
+use crate::failure::Failure;
 use crate::ledger::{File, Ledger};
 use crate::request::Kind;
+use crate::response;
 use crate::store::Store;
-
-/// The principal of a request: what the authentication found out.
-#[derive(Clone)]
-pub(crate) struct Team(pub(crate) String);
+use crate::team::{Team, authenticate};
 
 /// A service that is ready to be served, and what has to be shut down after it.
 pub(crate) struct Service {
@@ -82,7 +80,7 @@ fn router(app: App, layer: &IdempotencyLayer) -> Router {
     let resources = Kind::ALL.into_iter().fold(Router::new(), |router, kind| {
         router.route(&format!("/{}", kind.name()), resource(kind, app.transactional.is_some()))
     });
-    // The last layer is the outermost: whoever may not ask is refused before anything is looked up.
+    // The last layer is the outermost: an unauthenticated request is refused before any lookup.
     let resources = resources.route_layer(layer.clone()).route_layer(from_fn(authenticate));
     let router = resources.route("/healthz", get(async || "ok"));
     let router = if app.may_simulate { router.route("/ledger", get(ledger)) } else { router };
@@ -97,25 +95,9 @@ fn resource(kind: Kind, is_transactional: bool) -> MethodRouter<App> {
     }
 }
 
-/// `Authorization: Bearer TEAM`. A real service would check a signature here; the team is what it would find in it.
-async fn authenticate(mut request: Request, next: Next) -> Response {
-    let team = request.headers().get(AUTHORIZATION).and_then(|value| {
-        // Any text is a team, also one that `to_str` would refuse, since it takes ASCII alone.
-        let (scheme, team) = std::str::from_utf8(value.as_bytes()).ok()?.split_once(' ')?;
-        let team = team.trim();
-        (scheme.eq_ignore_ascii_case("bearer") && !team.is_empty()).then(|| Team(team.to_owned()))
-    });
-    let Some(team) = team else {
-        return create::json(StatusCode::UNAUTHORIZED, &json!({ "error": "unauthenticated" }))
-            .map(Into::into);
-    };
-    request.extensions_mut().insert(team);
-    next.run(request).await
-}
-
 async fn ledger(State(app): State<App>) -> Response {
     match app.ledger.rows().await {
-        Ok(rows) => create::json(StatusCode::OK, &json!(rows)).map(Into::into),
+        Ok(rows) => response::json(StatusCode::OK, &json!(rows)).map(Into::into),
         Err(error) => {
             eprintln!("the ledger failed: {error}");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

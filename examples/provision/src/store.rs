@@ -9,7 +9,7 @@ use idem_postgres::PostgresStore;
 use idem_redis::RedisStore;
 use idem_sqlite::SqliteStore;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::ledger::{File, Ledger, Table};
 
 /// The URLs that are known, for people.

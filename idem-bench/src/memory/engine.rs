@@ -9,9 +9,9 @@ use idem_core::{Engine, Outcome};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::floor::Floor;
 use super::requests::next_numbers;
+use super::setup::Scale;
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};

@@ -14,8 +14,8 @@ use idem_core::{CompleteOutcome, ReservationStore};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::floor::Floor;
+use super::setup::Scale;
 use crate::load::{Load, Request};
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate, nanos, nanos_each};

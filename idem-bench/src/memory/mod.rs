@@ -12,34 +12,14 @@ mod floor;
 mod growth;
 mod requests;
 pub(crate) mod resident;
+mod setup;
 mod token;
 
 use std::error::Error;
 
 use crate::report::Figure;
 
-/// How much is measured.
-#[derive(Debug)]
-pub(crate) struct Scale {
-    /// Rounds for each side.
-    rounds: usize,
-    /// First requests in a round.
-    requests: u64,
-    /// Records in a small store.
-    small: u64,
-    /// Records in a large store.
-    large: u64,
-}
-
-impl Scale {
-    pub(crate) fn new(quick: bool) -> Self {
-        if quick {
-            Self { rounds: 7, requests: 2_000, small: 10_000, large: 200_000 }
-        } else {
-            Self { rounds: 15, requests: 20_000, small: 10_000, large: 5_000_000 }
-        }
-    }
-}
+pub(crate) use self::setup::Scale;
 
 /// All figures, once.
 pub(crate) fn run(scale: &Scale) -> Result<Vec<Figure>, Box<dyn Error>> {

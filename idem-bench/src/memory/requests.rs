@@ -10,8 +10,8 @@ use idem_core::{Answer, Key, ReservationStore};
 use idem_memory::MemoryStore;
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::floor::{Floor, Found};
+use super::setup::Scale;
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};

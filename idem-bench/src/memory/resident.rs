@@ -12,8 +12,8 @@ use bytes::Bytes;
 use idem_core::Key;
 use idem_memory::MemoryStore;
 
-use super::Scale;
 use super::floor::Floor;
+use super::setup::Scale;
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::Spread;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use idem_core::store::OwnerToken;
 
-use super::Scale;
+use super::setup::Scale;
 use crate::report::{Figure, Target};
 use crate::rounds::{alternate, nanos_each};
 

@@ -11,7 +11,7 @@ use idem_postgres::PostgresStore;
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 
-use super::{Scale, open};
+use super::setup::{Scale, open};
 use crate::callers::{first_requests, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};

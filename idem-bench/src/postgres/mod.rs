@@ -13,37 +13,16 @@ mod floor;
 mod growth;
 mod replay;
 mod server;
+mod setup;
 mod throughput;
 
 use std::error::Error;
 
-use idem_postgres::{Options, PostgresStore};
 use tokio_postgres::Client;
 
 use crate::report::Figure;
 
-/// How much is measured.
-#[derive(Debug)]
-pub(crate) struct Scale {
-    /// Rounds for each side.
-    rounds: usize,
-    /// First requests of all callers together in a round.
-    requests: u64,
-    /// Records in a small table.
-    small: u64,
-    /// Records in a large table.
-    large: u64,
-}
-
-impl Scale {
-    pub(crate) fn new(quick: bool) -> Self {
-        if quick {
-            Self { rounds: 7, requests: 200, small: 10_000, large: 50_000 }
-        } else {
-            Self { rounds: 9, requests: 2_000, small: 10_000, large: 5_000_000 }
-        }
-    }
-}
+pub(crate) use self::setup::Scale;
 
 /// The figures of a run; `store` is `postgres:` and a directory, on whose disk a server of our own is then, or the URL of a
 /// database.
@@ -64,11 +43,6 @@ pub(crate) fn run(scale: &Scale, store: &str, is_first: bool) -> Result<Vec<Figu
     }
     runtime.block_on(operator.batch_execute("DROP SCHEMA idem_bench CASCADE"))?;
     Ok(figures)
-}
-
-/// The store, with default options.
-async fn open(url: &str, table: &str) -> Result<PostgresStore, idem_core::StoreError> {
-    PostgresStore::connect_with(url, Options::new().schema("idem_bench").table(table)).await
 }
 
 /// A connection that looks at the server.

@@ -10,7 +10,7 @@ use idem_postgres::PostgresStore;
 use tokio::runtime::Runtime;
 
 use super::floor::Floor;
-use super::{Scale, open};
+use super::setup::{Scale, open};
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate, nanos, nanos_each};

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 
 use super::floor::Floor;
-use super::{Scale, open};
+use super::setup::{Scale, open};
 use crate::callers::{self, all_at_once, next, shares};
 use crate::load::{Load, Request};
 use crate::report::{Figure, Target};

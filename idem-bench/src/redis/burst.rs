@@ -7,10 +7,10 @@ use idem_core::ReservationStore;
 use idem_core::store::{OwnerToken, ReserveOutcome};
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::floor::Floor;
 use super::processors::{Bill, Processors, explained};
 use super::server::Server;
+use super::setup::Scale;
 use crate::callers::all_at_once;
 use crate::load::Load;
 use crate::report::{Figure, Target};

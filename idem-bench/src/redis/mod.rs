@@ -17,6 +17,7 @@ mod processors;
 mod replay;
 mod resident;
 mod server;
+mod setup;
 mod throughput;
 mod trips;
 
@@ -24,28 +25,7 @@ use std::error::Error;
 
 use crate::report::Figure;
 
-/// How much is measured.
-#[derive(Debug)]
-pub(crate) struct Scale {
-    /// Rounds for each side.
-    rounds: usize,
-    /// What one caller asks for in a round.
-    alone: u64,
-    /// What many callers together ask for in a round.
-    together: u64,
-    /// Records of the memory figure.
-    records: u64,
-}
-
-impl Scale {
-    pub(crate) fn new(quick: bool) -> Self {
-        if quick {
-            Self { rounds: 7, alone: 200, together: 1024, records: 20_000 }
-        } else {
-            Self { rounds: 11, alone: 2000, together: 20_480, records: 400_000 }
-        }
-    }
-}
+pub(crate) use self::setup::Scale;
 
 /// All figures, once. `redis:` and `valkey:` alone are a server that is started for the purpose; anything longer is the URL
 /// of one that nobody else uses.

@@ -8,10 +8,10 @@ use idem_core::store::{OwnerToken, ReserveOutcome};
 use idem_core::{Answer, Key, ReservationStore};
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::floor::Floor;
 use super::processors::{Bill, Processors, explained};
 use super::server::Server;
+use super::setup::Scale;
 use crate::callers::{all_at_once, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};

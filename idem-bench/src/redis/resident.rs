@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::server::{Server, statistic};
+use super::setup::Scale;
 use crate::callers::{first_requests, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use idem_redis::RedisStore;
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::floor::Floor;
 use super::processors::{Bill, Processors, explained};
 use super::server::Server;
+use super::setup::Scale;
 use crate::callers::{self, all_at_once, shares};
 use crate::load::Load;
 use crate::report::{Figure, Target};

@@ -10,8 +10,8 @@ use idem_core::ReservationStore;
 use idem_core::store::{OwnerToken, ReserveOutcome};
 use tokio::runtime::Runtime;
 
-use super::Scale;
 use super::server::{Server, statistic};
+use super::setup::Scale;
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::Spread;

@@ -11,7 +11,7 @@ use idem_sqlite::SqliteStore;
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
 
-use super::{Scale, open};
+use super::setup::{Scale, open};
 use crate::callers::{first_requests, shares};
 use crate::flush;
 use crate::load::Load;

@@ -10,37 +10,15 @@ mod floor;
 mod growth;
 mod layouts;
 mod replay;
+mod setup;
 mod throughput;
 
 use std::error::Error;
 use std::path::Path;
 
-use idem_sqlite::SqliteStore;
-
 use crate::report::Figure;
 
-/// How much is measured.
-#[derive(Debug)]
-pub(crate) struct Scale {
-    /// Rounds for each side.
-    rounds: usize,
-    /// First requests of one caller in a round; many callers make more of them.
-    requests: u64,
-    /// Records in a small file.
-    small: u64,
-    /// Records in a large file.
-    large: u64,
-}
-
-impl Scale {
-    pub(crate) fn new(quick: bool) -> Self {
-        if quick {
-            Self { rounds: 7, requests: 50, small: 10_000, large: 100_000 }
-        } else {
-            Self { rounds: 9, requests: 300, small: 10_000, large: 5_000_000 }
-        }
-    }
-}
+pub(crate) use self::setup::Scale;
 
 /// All figures, once, in files below `directory`.
 pub(crate) fn run(scale: &Scale, directory: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
@@ -50,9 +28,4 @@ pub(crate) fn run(scale: &Scale, directory: &Path) -> Result<Vec<Figure>, Box<dy
     figures.extend(growth::slowdown_and_size(scale, directory, &runtime)?);
     figures.extend(layouts::compared(scale, directory)?);
     Ok(figures)
-}
-
-/// The store, with default options.
-async fn open(file: &Path) -> Result<SqliteStore, idem_core::StoreError> {
-    SqliteStore::connect(&format!("sqlite:{}", file.display())).await
 }

@@ -12,7 +12,7 @@ use idem_core::{Answer, ReservationStore};
 use tokio::runtime::Runtime;
 
 use super::floor::Floor;
-use super::{Scale, open};
+use super::setup::{Scale, open};
 use crate::load::Load;
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, alternate, nanos_each};

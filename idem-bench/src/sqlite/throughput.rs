@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::runtime::Runtime;
 
 use super::floor::Floor;
-use super::{Scale, open};
+use super::setup::{Scale, open};
 use crate::callers::{self, next, shares};
 use crate::flush;
 use crate::load::Load;

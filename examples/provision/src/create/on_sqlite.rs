@@ -8,8 +8,7 @@ use idem_core::Reservation;
 use idem_http::Recorder;
 use idem_sqlite::{SqliteStore, Transacted};
 
-use super::transactional::store_failed;
-use super::{conflict, created, ended, error_of, rejected};
+use super::response::{conflict, created, ended, error_of, rejected, store_failed};
 use crate::ledger::Entry;
 use crate::request::{Outcome, Simulate};
 

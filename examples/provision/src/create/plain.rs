@@ -8,10 +8,11 @@ use bytes::Bytes;
 use idem_http::extract::{Attempt, IdempotencyKey};
 use tokio::time::sleep;
 
-use super::{App, conflict, created, ended, error_of, rejected};
+use super::response::{conflict, created, ended, error_of, rejected};
+use crate::app::App;
 use crate::ledger::Entry;
 use crate::request::{Kind, NewResource, Outcome};
-use crate::service::Team;
+use crate::team::Team;
 
 /// Creates a resource.
 pub(crate) async fn create(

@@ -4,16 +4,16 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::StatusCode;
 use idem_http::extract::{IdempotencyKey, TransactionalStep};
-use serde_json::json;
 use tokio::time::sleep;
 
-use super::{App, ended, error_of, json as answer_of, on_postgres, on_sqlite};
+use super::response::{ended, error_of};
+use super::{on_postgres, on_sqlite};
+use crate::app::App;
 use crate::ledger::Entry;
 use crate::request::{Kind, NewResource};
-use crate::service::Team;
 use crate::store::Transactions;
+use crate::team::Team;
 
 /// Creates a resource in the transaction that completes the request.
 pub(crate) async fn create_in_transaction(
@@ -48,10 +48,4 @@ pub(crate) async fn create_in_transaction(
             on_postgres::create(&store, reservation, recorder, entry, simulate).await
         }
     }
-}
-
-/// What the client is told when the store failed: nothing has happened, or nobody knows.
-pub(super) fn store_failed(error: &dyn std::error::Error) -> Response {
-    eprintln!("the store failed: {error}");
-    ended(&answer_of(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "the store failed" })))
 }

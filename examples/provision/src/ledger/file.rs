@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Entry, Row};
-use crate::Failure;
+use super::row::{Entry, Row};
+use crate::failure::Failure;
 
 /// How long a process waits for the others to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

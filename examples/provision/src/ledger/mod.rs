@@ -4,68 +4,19 @@
 //! request, a table in the store's own database: the store's file, or Postgres (`table`).
 
 mod file;
+mod row;
 mod table;
 
-use idem_core::Attempt;
-use idem_http::IdempotencyKey;
-use serde::Serialize;
-
 pub(crate) use self::file::File;
+pub(crate) use self::row::{Entry, Row};
 pub(crate) use self::table::Table;
-use crate::Failure;
-use crate::request::{Kind, NewResource};
+use crate::failure::Failure;
 
 /// A ledger.
 #[derive(Clone)]
 pub(crate) enum Ledger {
     File(File),
     Table(Table),
-}
-
-/// What a run writes.
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) team: String,
-    pub(crate) name: String,
-    key: Option<String>,
-    pub(crate) attempt: u32,
-    pub(crate) fence: i64,
-    outcome: &'static str,
-}
-
-/// A row, as it is shown.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    id: i64,
-    kind: String,
-    team: String,
-    name: String,
-    key: Option<String>,
-    attempt: i64,
-    fence: i64,
-    outcome: String,
-    at: String,
-}
-
-impl Entry {
-    pub(crate) fn of(
-        kind: Kind,
-        team: &str,
-        new: &NewResource,
-        key: Option<&IdempotencyKey>,
-        attempt: &Attempt,
-    ) -> Self {
-        Self {
-            kind,
-            team: team.to_owned(),
-            name: new.name.clone(),
-            key: key.map(|key| key.as_str().to_owned()),
-            attempt: attempt.number,
-            // Fences are below 2^53.
-            fence: i64::try_from(attempt.fence.get()).unwrap_or(i64::MAX),
-            outcome: new.simulate().outcome.name(),
-        }
-    }
 }
 
 impl Ledger {

@@ -4,8 +4,8 @@ use idem_postgres::PostgresStore;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{Entry, Row};
-use crate::Failure;
+use super::row::{Entry, Row};
+use crate::failure::Failure;
 
 /// A ledger in a table, which is read through the store's pool.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How long a caller that was refused pauses. `Retry-After` is at least a second, and these know better how long the
 /// handler takes.

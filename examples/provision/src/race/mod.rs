@@ -10,8 +10,8 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::Failure;
 use crate::arguments::{Race, Serve};
+use crate::failure::Failure;
 use crate::race::callers::Plan;
 use crate::race::verdict::Verdict;
 use crate::serve;

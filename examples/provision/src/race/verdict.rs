@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, Table};
 use http::StatusCode;
 use rusqlite::Connection;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::race::callers::{Asked, Plan};
 
 /// What the race has shown.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rusqlite::{Connection, params};
 
-use super::Scale;
+use super::setup::Scale;
 use crate::load::{Load, Request};
 use crate::report::{Figure, Target};
 use crate::rounds::{Spread, nanos_each};
