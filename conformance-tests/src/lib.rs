@@ -1,13 +1,4 @@
-//! The suite that every reservation store of idem must pass, whoever wrote it.
-//!
-//! A store promises what the documentation of [`ReservationStore`](idem_core::ReservationStore) says. This crate holds
-//! it to that: one named case for each behaviour, on a fresh store each; random sequences against an oracle that shares
-//! nothing with idem's own state machine; and concurrent runs, on real threads, whose every answer some order has to
-//! explain.
-//!
-//! # Running it
-//!
-//! Tell it what your backend is in a [`Harness`], and give it the `main` of a test:
+//! The conformance suite for reservation stores of idem: a store that passes it works with idem's engine.
 //!
 //! ```no_run
 //! // tests/conformance.rs, with `[[test]] name = "conformance"` and `harness = false` in Cargo.toml
@@ -31,60 +22,56 @@
 //! idem_conformance::main!(MyHarness);
 //! ```
 //!
-//! `cargo test --test conformance` then runs every case, with the filters and flags of any test; nextest works too. A
-//! case is named by its chapter, the number of its scenario and its guarantee:
-//! `reserve::n03_another_owner_during_the_lease_is_in_flight`. What a backend cannot do is *ignored*, with the reason
-//! shown, so declare more and ignore less: [`Instance::second_handle`] with a connection of its own, a [`Clock`] that
-//! can be moved, and the hooks that each [`Ability`] names.
+//! `cargo test --test conformance` runs every case, with the filters and flags of any test; nextest works too.
+//!
+//! | to | use |
+//! |---|---|
+//! | describe a backend to the suite | [`Harness`], [`Instance`], [`Clock`] |
+//! | ignore fewer cases | [`Instance::second_handle`] with its own connection, a [`Clock`] that moves, [`Ability`] |
+//! | run the suite over several setups in one program | [`main!`] with a name for each |
+//! | run one [`Case`] from code | [`check`], [`cases`] |
+//! | call a store in other tests, without writing requests and tokens | [`Caller`] |
+//! | lose, delay or refuse the calls of any store | [`Faulty`], [`Fault`] |
+//! | count the calls of any store | [`Counted`] |
+//! | test tests against a small correct store, or a broken one | [`Reference`], [`Rules`] |
+//!
+//! # Cases
+//!
+//! The contract of a store is the documentation of [`ReservationStore`](idem_core::ReservationStore). The suite checks
+//! it with one case for each guarantee, each on a fresh store; with random sequences of operations, compared with a model
+//! that shares no code with idem's state machine; and with concurrent runs on several threads, for whose answers it
+//! searches a sequential order.
+//!
+//! The name of a case is its chapter, the number of its scenario and the guarantee:
+//! `reserve::n03_another_owner_during_the_lease_is_in_flight`. A case that needs something the backend lacks is
+//! *ignored*, with the reason.
 //!
 //! # Time
 //!
-//! Leases run out in most cases, and timing decides none of them. [`Clock`] says how the store's clock is moved. Where
-//! it cannot be, the suite really waits, and leaves out the cases that look at a record shortly *before* its time is
-//! up: a slow machine would decide those. Everything random follows from a seed, which is the same in every run unless
+//! In most cases a lease ends, and no case depends on how fast the machine is. [`Clock`] says how the store's clock
+//! moves. If it cannot be moved, the suite waits for short leases to end, and ignores the cases that look at a record
+//! shortly *before* its time is up. Everything random follows from a seed, which is the same in every run unless
 //! `IDEM_CONFORMANCE_SEED` sets another.
-//!
-//! # What else is here
-//!
-//! - [`Faulty`] lets the calls of any store fail, get lost or come late; [`Counted`] counts them.
-//! - [`Reference`] is the smallest correct store, and with other [`Rules`] an incorrect one. `WHO_CAUGHT_WHOM.md` lists
-//!   which cases catch which of them.
-//! - [`check`] runs a single [`Case`] from code.
 
 // On docs.rs, items that need a feature say which.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod call;
 mod caller;
 mod case;
 mod cases;
-mod child;
-mod context;
-mod counted;
-mod faults;
 mod harness;
 mod linearizability;
 mod model;
 mod oracle;
-mod reference;
-mod remote;
+mod process;
 mod rng;
-mod suite;
-mod wire;
+mod runner;
+mod stores;
+mod values;
 
-/// The span of a duration, for tests.
-///
-/// # Panics
-///
-/// If the duration is zero or above ten years.
-#[track_caller]
-pub fn span(duration: std::time::Duration) -> idem_core::store::Span {
-    duration.try_into().unwrap_or_else(|error| panic!("{error}"))
-}
-
+pub use caller::{Caller, Granted, Snapshot};
 pub use case::Case;
-pub use counted::Counted;
-pub use faults::{Fault, Faulty};
 pub use harness::{Ability, Clock, Harness, InProcess, Instance};
-pub use reference::{Reference, Rules, Step, TryStep};
-pub use suite::{Verdict, cases, check, run};
+pub use runner::{Verdict, cases, check, run};
+pub use stores::{Counted, Fault, Faulty, Reference, Rules, Step, TryStep};
+pub use values::span;

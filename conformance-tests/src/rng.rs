@@ -1,6 +1,6 @@
-//! [`Rng`]: a few random numbers from a seed, the same on every machine and with every release.
+//! [`Rng`]: random numbers from a seed, the same on every machine and in every release.
 
-/// `SplitMix64` (Steele, Lea, Flood, 2014): one multiplication more than a counter, and good enough to choose faults.
+/// `SplitMix64` (Steele, Lea, Flood, 2014): quick, and good enough to choose faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng {
     state: u64,
@@ -19,14 +19,14 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, which must not be 0. The bias is far below what anyone could see here.
+    /// A number below `bound`, which must not be 0. The bias is too small to matter here.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
 
-/// The seed of everything random in the suite. The same in every run, so that a failure is found again; the soak runs
-/// set another with `IDEM_CONFORMANCE_SEED`.
+/// The seed of everything random in the suite: the same in every run, so that failures repeat, unless
+/// `IDEM_CONFORMANCE_SEED` sets another.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("IDEM_CONFORMANCE_SEED").ok();
     given.map_or(1187, |seed| seed.parse().expect("IDEM_CONFORMANCE_SEED is a number"))

@@ -1,8 +1,8 @@
 //! A reservation store in a directory: one JSON file for each key, and a lock file for all of them.
 //!
-//! It is written from the contract in the documentation of [`ReservationStore`], with a `match` where others would call
-//! `idem_core::store::transition`, so that the suite judges two implementations that have nothing in common. Several
-//! processes may share a directory; what was acknowledged survives a killed process, though not a power cut.
+//! It implements the contract in the documentation of [`ReservationStore`] without `idem_core::store::transition`, so that
+//! the suite runs over an implementation that shares no code with idem's. Several processes may share a directory. What was
+//! acknowledged survives a killed process, but not a power cut.
 
 mod row;
 
@@ -12,15 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use idem_core::{AbandonOutcome, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore, StoreError, StoreErrorKind};
-use idem_core::store::{Completion, OwnerToken, RecordView, ReserveRequest, ReserveOutcome};
+use idem_core::store::{Completion, OwnerToken, RecordView, ReserveOutcome, ReserveRequest, Span};
+use idem_core::{
+    AbandonOutcome, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Key, Operation,
+    ReleaseOutcome, RenewOutcome, ReservationStore, StoreError, StoreErrorKind,
+};
 
-use crate::row::{Answered, Row, State, Unreadable};
+use crate::row::{Row, State, StoredAnswer, Unreadable};
 
-/// The longest answer that is taken.
+/// The longest answer that it stores.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// How long a tombstone stays at the least.
+/// How long a tombstone stays at least.
 const TOMBSTONE: u64 = 5 * 60 * 1_000_000;
 
 /// A reservation store in a directory.
@@ -30,17 +33,17 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens the store in a directory, which is made if it is not there.
+    /// Opens the store in a directory, and makes the directory if it does not exist.
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = directory.into();
         fs::create_dir_all(&directory)?;
         Ok(Self { directory })
     }
 
-    /// Moves the clock of this directory on, for every process.
+    /// Moves the clock of this directory forward, for every process.
     pub fn advance(&self, by: Duration) -> io::Result<()> {
         let _lock = self.lock()?;
-        replace(&self.directory.join("skew"), (self.skew() + micros(by)).to_string().as_bytes())
+        replace(&self.directory.join("skew"), (self.skew() + whole_micros(by)).to_string().as_bytes())
     }
 
     /// The file that holds a key's row.
@@ -48,7 +51,7 @@ impl DirectoryStore {
         self.directory.join(key.digest().to_hex()).with_extension("json")
     }
 
-    /// Runs `step` on a key's row under the lock, and writes what it left.
+    /// Runs `step` on a key's row under the lock, and writes the row if it changed.
     fn step<T>(
         &self,
         operation: Operation,
@@ -84,7 +87,8 @@ impl DirectoryStore {
     }
 
     fn now(&self) -> u64 {
-        micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()) + self.skew()
+        whole_micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+            + self.skew()
     }
 
     fn skew(&self) -> u64 {
@@ -113,7 +117,7 @@ impl ReservationStore for DirectoryStore {
                 }
                 State::InFlight { abandoned: true, .. } if is_mine => Ok(ReserveOutcome::Stale),
                 State::InFlight { lease_until, lease, record_ttl, .. } if is_mine => {
-                    extend(lease_until, lease, micros(request.lease), now);
+                    extend(lease_until, lease, request.lease.as_micros(), now);
                     row.expires_at = *lease_until + *record_ttl;
                     let lease_left = Duration::from_micros(lease_until.saturating_sub(now));
                     Ok(ReserveOutcome::Reserved { attempt, fence: row.fence, lease_left })
@@ -138,7 +142,7 @@ impl ReservationStore for DirectoryStore {
             match &mut row.state {
                 State::Completed { .. } => Ok(RenewOutcome::AlreadyCompleted),
                 State::InFlight { lease_until, lease: last, record_ttl, abandoned: false } => {
-                    extend(lease_until, last, micros(lease), now);
+                    extend(lease_until, last, lease.as_micros(), now);
                     row.expires_at = *lease_until + *record_ttl;
                     Ok(RenewOutcome::Renewed { lease_left: Duration::from_micros(*lease_until - now) })
                 }
@@ -158,11 +162,11 @@ impl ReservationStore for DirectoryStore {
         }
         self.step(Operation::Complete, key, |slot, now| {
             let Some(row) = mine(slot, owner, now) else { return Ok(CompleteOutcome::Lost) };
-            let wanted = Answered::from(&completion.answer);
+            let wanted = StoredAnswer::from(&completion.answer);
             match &row.state {
                 State::InFlight { .. } => {
                     row.state = State::Completed { answer: wanted, at: now };
-                    row.expires_at = now + micros(completion.retention);
+                    row.expires_at = now + completion.retention.as_micros();
                     Ok(CompleteOutcome::Completed)
                 }
                 State::Completed { answer, .. } if *answer == wanted => Ok(CompleteOutcome::AlreadyCompleted),
@@ -238,7 +242,7 @@ impl DirectoryStore {
             if removed == limit {
                 break;
             }
-            // A row that cannot be read is nobody's garbage.
+            // A row that cannot be read stays.
             let row =
                 if path.extension().is_some_and(|end| end == "json") { Row::read(&path) } else { continue };
             if row.is_ok_and(|row| row.is_some_and(|row| now >= row.expires_at)) {
@@ -261,9 +265,9 @@ fn grant(
     now: u64,
 ) -> Result<ReserveOutcome, StoreError> {
     let fence = next_fence(slot.as_ref(), Operation::Reserve, now)?;
-    let lease = micros(request.lease);
+    let lease = request.lease.as_micros();
     let lease_until = now + lease;
-    let record_ttl = micros(request.record_ttl);
+    let record_ttl = request.record_ttl.as_micros();
     *slot = Some(Row {
         owner: *request.owner.as_bytes(),
         fence,
@@ -288,12 +292,11 @@ fn next_fence(row: Option<&Row>, operation: Operation, now: u64) -> Result<Fenci
         .ok_or_else(|| StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, operation))
 }
 
-/// Whole microseconds, rounded up, so that no duration is nothing.
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+fn whole_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Writes a file so that it is there as a whole or not at all.
+/// Writes a file as a whole or not at all.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, bytes)?;

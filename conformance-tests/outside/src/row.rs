@@ -1,11 +1,11 @@
-//! [`Row`]: what a file holds.
+//! [`Row`]: the content of a file.
 
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
-use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 use idem_core::store::{RecordView, StateView};
+use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
@@ -24,17 +24,18 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     InFlight { lease_until: u64, lease: u64, record_ttl: u64, abandoned: bool },
-    Completed { answer: Answered, at: u64 },
+    Completed { answer: StoredAnswer, at: u64 },
     Released,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Answered {
-    StoredValue { format: Format, body: Vec<u8> },
+pub(crate) enum StoredAnswer {
+    #[serde(rename = "Response")] // its name in rows of the first version
+    Value { format: Format, body: Vec<u8> },
     NotKept,
 }
 
-/// Why there is no row.
+/// Why a row cannot be read.
 pub(crate) enum Unreadable {
     Io(io::Error),
     /// A later release wrote it.
@@ -55,7 +56,7 @@ impl Row {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Unreadable::Io(error)),
         };
-        // The version first: the rest may look like nothing that is known here.
+        // The version comes first, because a later version may look different.
         let Versioned { version, row }: Versioned<serde_json::Value> =
             serde_json::from_slice(&json).map_err(Unreadable::Corrupt)?;
         if version > VERSION {
@@ -65,8 +66,7 @@ impl Row {
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(&Versioned { version: VERSION, row: self })
-            .expect("a row has nothing that JSON cannot hold")
+        serde_json::to_vec(&Versioned { version: VERSION, row: self }).expect("JSON can hold every row")
     }
 
     pub(crate) fn view(&self, now: u64) -> Option<RecordView> {
@@ -87,22 +87,20 @@ impl Row {
     }
 }
 
-impl From<&Answer> for Answered {
+impl From<&Answer> for StoredAnswer {
     fn from(answer: &Answer) -> Self {
         match answer {
-            Answer::Value(response) => {
-                Self::Response { format: response.format, body: response.body.to_vec() }
-            }
+            Answer::Value(value) => Self::Value { format: value.format, body: value.body.to_vec() },
             Answer::NotKept => Self::NotKept,
         }
     }
 }
 
-impl From<Answered> for Answer {
-    fn from(answered: Answered) -> Self {
+impl From<StoredAnswer> for Answer {
+    fn from(answered: StoredAnswer) -> Self {
         match answered {
-            Answered::Response { format, body } => Self::Response(StoredValue { format, body: body.into() }),
-            Answered::NotKept => Self::NotKept,
+            StoredAnswer::Value { format, body } => Self::Value(StoredValue { format, body: body.into() }),
+            StoredAnswer::NotKept => Self::NotKept,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{env, fs, process};
 
 use async_trait::async_trait;
 use idem_conformance::{Ability, Clock, Harness, Instance};
-use idem_core::{Answer, FencingToken, Fingerprint, Key, ReservationStore, StoredValue};
 use idem_core::store::{OwnerToken, Record, State, Timestamp};
+use idem_core::{Answer, FencingToken, Fingerprint, Key, ReservationStore, StoredValue};
 use outside_backend::{DirectoryStore, MAX_ANSWER_BYTES};
 
 struct Directories;
@@ -75,7 +75,7 @@ impl Instance for Directory {
     }
 
     async fn write_later_version(&self, key: &Key) {
-        fs::write(self.store.path(key), r#"{"version": 2, "row": "whatever comes then"}"#)
+        fs::write(self.store.path(key), r#"{"version": 2, "row": "something else"}"#)
             .expect("it can be written");
     }
 
@@ -99,7 +99,6 @@ impl Instance for Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What cannot be removed is left to whoever cleans the temporary directory.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

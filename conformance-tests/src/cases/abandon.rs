@@ -1,20 +1,20 @@
-//! Abandon: nobody knows what happened, so the next caller may run at once and is told.
+//! Abandon: the effect of the attempt is unknown, so the next caller may run at once and sees that.
 
 use idem_core::store::ReserveOutcome;
 use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome};
 
-use crate::case::cases;
-use crate::context::{Context, HOUR, MINUTE};
+use crate::case::{Context, cases};
+use crate::values::{HOUR, MINUTE};
 
 cases![Store:
     n29_the_next_reserve_takes_over_at_once_as_attempt_2,
-    n30_a_refusing_caller_is_told_lease_expired_at_once,
+    n30_a_refusing_caller_gets_lease_expired_at_once,
     n31_a_late_renew_of_the_abandoning_owner_is_lost,
     n31_a_late_renew_does_not_close_the_key_again,
     n32_a_late_reserve_of_the_abandoning_owner_is_stale,
-    n33_its_complete_is_accepted_if_nobody_took_the_key,
+    n33_its_complete_is_accepted_if_the_key_was_not_taken,
     n33_its_complete_is_lost_if_the_key_was_taken,
-    n33_its_release_frees_the_key_if_nobody_took_it,
+    n33_its_release_frees_the_key_if_it_was_not_taken,
     n34_abandoning_twice_is_abandoned,
     n35_after_its_own_complete_it_is_already_completed,
     n35_a_wrong_token_is_lost_and_the_owner_is_still_alone,
@@ -35,7 +35,7 @@ async fn n29_the_next_reserve_takes_over_at_once_as_attempt_2(cx: Context) {
     assert!(next.fence > first.fence, "{} after {}", next.fence, first.fence);
 }
 
-async fn n30_a_refusing_caller_is_told_lease_expired_at_once(cx: Context) {
+async fn n30_a_refusing_caller_gets_lease_expired_at_once(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.abandoned().await;
@@ -65,7 +65,7 @@ async fn n32_a_late_reserve_of_the_abandoning_owner_is_stale(cx: Context) {
     assert_eq!(cx.caller().reserved().await.attempt, 2);
 }
 
-async fn n33_its_complete_is_accepted_if_nobody_took_the_key(cx: Context) {
+async fn n33_its_complete_is_accepted_if_the_key_was_not_taken(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.abandoned().await;
@@ -83,7 +83,7 @@ async fn n33_its_complete_is_lost_if_the_key_was_taken(cx: Context) {
 }
 
 /// It found out in the meantime that nothing had happened.
-async fn n33_its_release_frees_the_key_if_nobody_took_it(cx: Context) {
+async fn n33_its_release_frees_the_key_if_it_was_not_taken(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.abandoned().await;
@@ -121,10 +121,10 @@ async fn n35_a_wrong_token_on_a_completed_record_is_lost(cx: Context) {
 }
 
 async fn n35_an_absent_key_is_lost_and_nothing_is_created(cx: Context) {
-    let nobody = cx.caller();
-    assert_eq!(nobody.abandon().await, AbandonOutcome::Lost);
-    assert_eq!(nobody.get().await, None);
-    assert_eq!(nobody.reserved().await.attempt, 1);
+    let stranger = cx.caller();
+    assert_eq!(stranger.abandon().await, AbandonOutcome::Lost);
+    assert_eq!(stranger.get().await, None);
+    assert_eq!(stranger.reserved().await.attempt, 1);
 }
 
 async fn n35_a_zombie_cannot_abandon_the_new_owners_key(cx: Context) {

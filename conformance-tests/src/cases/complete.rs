@@ -1,11 +1,10 @@
 //! Complete: one accepted answer, by the owner, which never changes.
 
-use idem_core::store::ReserveOutcome;
 use idem_core::{Answer, CompleteOutcome, Format, StoredValue};
 
-use crate::caller::{Caller, bytes};
-use crate::case::cases;
-use crate::context::{Context, DAY, HOUR};
+use crate::Caller;
+use crate::case::{Context, cases};
+use crate::values::{DAY, HOUR, bytes};
 
 cases![Store:
     n12_a_completion_is_visible_at_once_to_get,
@@ -42,7 +41,7 @@ async fn n12_a_completion_is_visible_at_once_to_reserve_through_another_handle(c
     let duplicate = cx.caller().through(cx.second_handle().await);
     owner.reserved().await;
     owner.completed("an answer").await;
-    expect_replay(&duplicate, &bytes("an answer")).await;
+    duplicate.replayed("an answer").await;
 }
 
 async fn n12_a_second_attempt_completes_as_itself(cx: Context) {
@@ -51,8 +50,8 @@ async fn n12_a_second_attempt_completes_as_itself(cx: Context) {
     let second = cx.caller();
     let granted = second.reserved().await;
     assert_eq!(second.complete("an answer").await, CompleteOutcome::Completed);
-    let look = second.look().await.expect("it was completed");
-    assert_eq!((look.attempt, look.fence), (2, granted.fence));
+    let snapshot = second.snapshot().await.expect("it was completed");
+    assert_eq!((snapshot.attempt, snapshot.fence), (2, granted.fence));
 }
 
 async fn n13_the_same_answer_twice_is_already_completed(cx: Context) {
@@ -97,9 +96,9 @@ async fn n14_the_same_bytes_in_another_format_are_a_conflict(cx: Context) {
 }
 
 async fn n15_completing_an_absent_key_is_lost_and_creates_nothing(cx: Context) {
-    let nobody = cx.caller();
-    assert_eq!(nobody.complete("an answer").await, CompleteOutcome::Lost);
-    assert_eq!(nobody.get().await, None);
+    let stranger = cx.caller();
+    assert_eq!(stranger.complete("an answer").await, CompleteOutcome::Lost);
+    assert_eq!(stranger.get().await, None);
     assert_eq!(cx.caller().reserved().await.attempt, 1);
 }
 
@@ -114,9 +113,9 @@ async fn n15_completing_an_expired_record_is_lost(cx: Context) {
 async fn n16_a_wrong_token_is_lost_and_the_owner_goes_on(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    let before = owner.look().await;
+    let before = owner.snapshot().await;
     assert_eq!(cx.caller().complete("not mine").await, CompleteOutcome::Lost);
-    assert_eq!(owner.look().await, before);
+    assert_eq!(owner.snapshot().await, before);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
 }
 
@@ -142,7 +141,7 @@ async fn n18_an_owner_whose_lease_is_over_but_not_taken_completes(cx: Context) {
     owner.reserved().await;
     cx.pass(cx.span()).await;
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
-    expect_replay(&cx.caller(), &bytes("an answer")).await;
+    cx.caller().replayed("an answer").await;
 }
 
 async fn n19_an_owner_whose_lease_was_taken_is_lost(cx: Context) {
@@ -162,14 +161,14 @@ async fn n19_the_zombies_completion_leaves_the_new_owner_intact(cx: Context) {
     let _ = zombie.complete("the zombie's").await;
     assert_eq!(owner.complete("the owner's").await, CompleteOutcome::Completed);
     assert_eq!(zombie.complete("the zombie's").await, CompleteOutcome::Lost);
-    expect_replay(&cx.caller(), &bytes("the owner's")).await;
+    cx.caller().replayed("the owner's").await;
 }
 
 async fn n20_an_empty_answer_is_stored_and_is_not_the_same_as_not_kept(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     assert_eq!(owner.complete("").await, CompleteOutcome::Completed);
-    expect_replay(&cx.caller(), &bytes("")).await;
+    cx.caller().replayed("").await;
 }
 
 async fn n20_an_empty_answer_and_not_kept_conflict(cx: Context) {
@@ -183,7 +182,7 @@ async fn n21_not_kept_is_answered_as_such(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     assert_eq!(owner.complete_for(DAY, Answer::NotKept).await, CompleteOutcome::Completed);
-    expect_replay(&cx.caller(), &Answer::NotKept).await;
+    cx.caller().replayed_as(Answer::NotKept).await;
     expect_answer(&owner, &Answer::NotKept).await;
 }
 
@@ -194,18 +193,8 @@ async fn n21_not_kept_twice_is_already_completed(cx: Context) {
     assert_eq!(owner.complete_for(DAY, Answer::NotKept).await, CompleteOutcome::AlreadyCompleted);
 }
 
-/// What `get` shows. Compared without printing: the answers are confidential, and `Debug` shows only their length.
+/// Expects `get` to show this answer.
 async fn expect_answer(caller: &Caller, expected: &Answer) {
-    let look = caller.look().await.expect("it was completed");
-    assert!(look.answer.as_ref() == Some(expected), "{look:?} is not {expected:?}");
-}
-
-/// What a duplicate is given.
-async fn expect_replay(duplicate: &Caller, expected: &Answer) {
-    match duplicate.reserve().await {
-        ReserveOutcome::Completed { answer, .. } => {
-            assert!(answer == *expected, "{answer:?} is not {expected:?}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let snapshot = caller.snapshot().await.expect("it was completed");
+    assert!(snapshot.answer.as_ref() == Some(expected), "{snapshot:?} is not {expected:?}");
 }

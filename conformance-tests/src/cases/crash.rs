@@ -1,12 +1,11 @@
-//! Crash: processes that are killed, and servers. Needs a backend that outlives its process.
+//! Crash: killed processes and killed servers. Needs a backend whose data outlives its process.
 
 use idem_core::CompleteOutcome;
 use idem_core::store::ReserveOutcome;
 
-use crate::caller::bytes;
-use crate::case::{Setting, cases};
-use crate::child::{Child, Task};
-use crate::context::{Context, HOUR, MILLI, key};
+use crate::case::{Context, cases};
+use crate::process::{Child, Task};
+use crate::values::{HOUR, MILLI, bytes, key};
 
 cases![Store:
     n83_after_a_kill_the_next_owner_is_attempt_2_once_the_lease_is_over [Has(OutlivesProcess)],
@@ -19,8 +18,8 @@ cases![Store:
 
 async fn n83_after_a_kill_the_next_owner_is_attempt_2_once_the_lease_is_over(cx: Context) {
     let location = cx.harness().new_location();
-    let mut child = Child::start(&Task::Reserve { lease: cx.span() }, &location);
-    assert_eq!(child.said(), "reserved");
+    let mut child = Child::start(cx.harness_name(), &Task::Reserve { lease: cx.span() }, &location);
+    assert_eq!(child.word(), "reserved");
     child.kill();
     let cx = reopened(&cx, &location).await;
     cx.pass(cx.span()).await;
@@ -29,8 +28,8 @@ async fn n83_after_a_kill_the_next_owner_is_attempt_2_once_the_lease_is_over(cx:
 
 async fn n84_after_a_kill_an_acknowledged_answer_is_replayed(cx: Context) {
     let location = cx.harness().new_location();
-    let mut child = Child::start(&Task::Complete, &location);
-    assert_eq!(child.said(), "completed");
+    let mut child = Child::start(cx.harness_name(), &Task::Complete, &location);
+    assert_eq!(child.word(), "completed");
     child.kill();
     let cx = reopened(&cx, &location).await;
     match cx.caller().reserve().await {
@@ -51,11 +50,11 @@ async fn n85_a_killed_server_keeps_what_it_acknowledged(cx: Context) {
     assert_eq!(running.through(handle).complete("an answer").await, CompleteOutcome::Completed);
 }
 
-/// Wherever the kill falls, the next opening has to work; the delays only let it fall in different places.
+/// Whenever the kill comes, the next opening must work. The delays let it come at different times.
 async fn n86_after_a_kill_during_the_first_opening_the_next_one_works(cx: Context) {
     for step in 0..10 {
         let location = cx.harness().new_location();
-        let child = Child::start(&Task::Open, &location);
+        let child = Child::start(cx.harness_name(), &Task::Open, &location);
         std::thread::sleep(MILLI * step);
         child.kill();
         let cx = reopened(&cx, &location).await;
@@ -65,23 +64,23 @@ async fn n86_after_a_kill_during_the_first_opening_the_next_one_works(cx: Contex
 
 async fn n87_eight_processes_open_a_new_store_at_once(cx: Context) {
     let location = cx.harness().new_location();
-    let children: Vec<_> = (0..8).map(|_| Child::start(&Task::Open, &location)).collect();
+    let children: Vec<_> = (0..8).map(|_| Child::start(cx.harness_name(), &Task::Open, &location)).collect();
     for mut child in children {
-        assert_eq!(child.said(), "opened");
+        assert_eq!(child.word(), "opened");
     }
 }
 
 async fn n87_of_eight_processes_one_reserves_a_key(cx: Context) {
     let location = cx.harness().new_location();
     let task = Task::Reserve { lease: HOUR };
-    let mut children: Vec<_> = (0..8).map(|_| Child::start(&task, &location)).collect();
-    let mut said: Vec<_> = children.iter_mut().map(Child::said).collect();
-    said.sort();
-    assert_eq!((&*said[0], &*said[6], &*said[7]), ("in flight", "in flight", "reserved"));
+    let mut children: Vec<_> = (0..8).map(|_| Child::start(cx.harness_name(), &task, &location)).collect();
+    let mut words: Vec<_> = children.iter_mut().map(Child::word).collect();
+    words.sort();
+    assert_eq!((&*words[0], &*words[6], &*words[7]), ("in flight", "in flight", "reserved"));
 }
 
 /// The store at `location`, opened by this process.
 async fn reopened(cx: &Context, location: &str) -> Context {
     let instance = cx.harness().open(location).await;
-    Context::over(cx.harness().clone(), instance, Setting::Store)
+    cx.over(instance)
 }

@@ -1,13 +1,11 @@
 //! Encoding and limits: what goes in comes out, byte for byte; what does not fit is refused whole.
 
-use crate::span;
-use idem_core::store::{Completion, ReserveOutcome, StateView};
+use idem_core::store::{ReserveOutcome, State, StateView};
 use idem_core::{CompleteOutcome, Effect, InvalidKey, Key, MAX_PART_BYTES, StoreErrorKind};
 
-use crate::caller::bytes;
-use crate::case::cases;
+use crate::case::{Context, cases};
 use crate::cases::keys::expect_independent;
-use crate::context::{Context, HOUR, key};
+use crate::values::{bytes, key};
 
 cases![Store:
     n88_keys_may_hold_every_byte_value,
@@ -18,7 +16,7 @@ cases![Store:
     n90_a_record_of_a_later_version_is_incompatible_and_nothing_runs [Has(LaterVersion)],
     n91_the_largest_answer_is_stored [AnswerLimit],
     n91_one_byte_more_is_too_large_and_nothing_is_half_written [AnswerLimit],
-    n92_the_longest_keys_are_told_apart_by_their_last_byte,
+    n92_the_longest_keys_differ_by_their_last_byte,
     n92_the_shortest_keys_work,
 ];
 
@@ -49,7 +47,7 @@ async fn n88_an_answer_of_many_zero_bytes_keeps_its_length(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.completed(vec![0; 70_000]).await;
-    assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes(vec![0; 70_000]))));
+    assert!(owner.snapshot().await.is_some_and(|snapshot| snapshot.answer == Some(bytes(vec![0; 70_000]))));
 }
 
 async fn n89_records_of_every_earlier_version_are_read(cx: Context) {
@@ -60,13 +58,10 @@ async fn n89_records_of_every_earlier_version_are_read(cx: Context) {
             (golden.attempt, golden.fence, golden.fingerprint)
         );
         match (view.state, golden.state) {
-            (
-                StateView::Completed { answer, .. },
-                idem_core::store::State::Completed { answer: golden, .. },
-            ) => {
+            (StateView::Completed { answer, .. }, State::Completed { answer: golden, .. }) => {
                 assert!(answer == golden, "{answer:?} is not {golden:?}");
             }
-            (StateView::InFlight { .. }, idem_core::store::State::InFlight { .. }) => {}
+            (StateView::InFlight { .. }, State::InFlight { .. }) => {}
             (read, golden) => panic!("{golden:?} was read as {read:?}"),
         }
     }
@@ -74,18 +69,8 @@ async fn n89_records_of_every_earlier_version_are_read(cx: Context) {
 
 async fn n90_a_record_of_a_later_version_is_incompatible_and_nothing_runs(cx: Context) {
     let caller = cx.caller();
-    cx.instance().write_later_version(&caller.key).await;
-    let (store, key, owner) = (&caller.store, &caller.key, caller.request.owner);
-    let refusals = [
-        store.reserve(key, caller.request.clone()).await.err(),
-        store.renew(key, owner, span(HOUR)).await.err(),
-        store.complete(key, owner, Completion::new(bytes("an answer"), span(HOUR))).await.err(),
-        store.release(key, owner).await.err(),
-        store.abandon(key, owner).await.err(),
-        store.get(key).await.err(),
-    ];
-    for refusal in refusals {
-        let refusal = refusal.expect("a record that cannot be read was answered for");
+    cx.instance().write_later_version(caller.key()).await;
+    for refusal in caller.errors().await {
         assert_eq!((refusal.kind, refusal.effect), (StoreErrorKind::Incompatible, Effect::NotApplied));
     }
 }
@@ -95,7 +80,7 @@ async fn n91_the_largest_answer_is_stored(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     assert_eq!(owner.complete(largest.clone()).await, CompleteOutcome::Completed);
-    assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes(largest))));
+    assert!(owner.snapshot().await.is_some_and(|snapshot| snapshot.answer == Some(bytes(largest))));
 }
 
 async fn n91_one_byte_more_is_too_large_and_nothing_is_half_written(cx: Context) {
@@ -103,8 +88,7 @@ async fn n91_one_byte_more_is_too_large_and_nothing_is_half_written(cx: Context)
     too_large.push(0);
     let owner = cx.caller();
     owner.reserved().await;
-    let completion = Completion::new(bytes(too_large), span(HOUR));
-    match owner.store.complete(&owner.key, owner.request.owner, completion).await {
+    match owner.try_complete(too_large).await {
         Err(error) => {
             assert_eq!((error.kind, error.effect), (StoreErrorKind::TooLarge, Effect::NotApplied));
         }
@@ -114,7 +98,7 @@ async fn n91_one_byte_more_is_too_large_and_nothing_is_half_written(cx: Context)
     assert_eq!(owner.complete("a smaller answer").await, CompleteOutcome::Completed);
 }
 
-async fn n92_the_longest_keys_are_told_apart_by_their_last_byte(cx: Context) {
+async fn n92_the_longest_keys_differ_by_their_last_byte(cx: Context) {
     let longest = |last| {
         let mut part = [b'x'; MAX_PART_BYTES];
         part[MAX_PART_BYTES - 1] = last;

@@ -2,9 +2,8 @@
 
 use idem_core::{Effect, FencingToken};
 
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::{Context, HOUR};
+use crate::case::{Context, cases};
+use crate::values::{HOUR, bytes};
 
 cases![Store:
     n50_a_hundred_takeovers_have_strictly_increasing_fences,
@@ -50,7 +49,7 @@ async fn n51_fences_increase_across_lives(cx: Context) {
     assert!(next.fence > first.fence, "{} after {}", next.fence, first.fence);
 }
 
-/// Nothing of the record is left then: only the clock can tell.
+/// Nothing of the record is left then, so the fence comes from the clock alone.
 async fn n51_fences_increase_across_swept_lives(cx: Context) {
     let owner = cx.caller();
     let first = owner.reserved().await;
@@ -65,9 +64,9 @@ async fn n51_a_renewal_and_a_completion_keep_the_fence(cx: Context) {
     let owner = cx.caller();
     let granted = owner.reserved().await;
     owner.renewed(2 * HOUR).await;
-    assert_eq!(owner.look().await.map(|look| look.fence), Some(granted.fence));
+    assert_eq!(owner.snapshot().await.map(|snapshot| snapshot.fence), Some(granted.fence));
     owner.completed("an answer").await;
-    assert_eq!(owner.look().await.map(|look| look.fence), Some(granted.fence));
+    assert_eq!(owner.snapshot().await.map(|snapshot| snapshot.fence), Some(granted.fence));
 }
 
 async fn n52_a_guarded_resource_refuses_the_zombies_write(cx: Context) {
@@ -86,8 +85,8 @@ async fn n53_a_fence_near_2_to_the_53_is_shown_exactly(cx: Context) {
     owner.reserved().await;
     // Both survive only as integers: a 64-bit float keeps them, a decimal print of one may not.
     for fence in [FencingToken::MAX, near_the_last(1)] {
-        cx.instance().set_fence(&owner.key, fence).await;
-        assert_eq!(owner.look().await.map(|look| look.fence), Some(fence));
+        cx.instance().set_fence(owner.key(), fence).await;
+        assert_eq!(owner.snapshot().await.map(|snapshot| snapshot.fence), Some(fence));
         assert_eq!(owner.reserved().await.fence, fence);
     }
 }
@@ -95,7 +94,7 @@ async fn n53_a_fence_near_2_to_the_53_is_shown_exactly(cx: Context) {
 async fn n53_the_owner_after_it_has_exactly_the_next(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    cx.instance().set_fence(&owner.key, near_the_last(3)).await;
+    cx.instance().set_fence(owner.key(), near_the_last(3)).await;
     owner.abandoned().await;
     assert_eq!(cx.caller().reserved().await.fence, near_the_last(2));
 }
@@ -103,14 +102,14 @@ async fn n53_the_owner_after_it_has_exactly_the_next(cx: Context) {
 async fn n53_beyond_the_last_fence_is_an_error_and_never_a_lower_fence(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    cx.instance().set_fence(&owner.key, FencingToken::MAX).await;
+    cx.instance().set_fence(owner.key(), FencingToken::MAX).await;
     owner.abandoned().await;
     let next = cx.caller();
-    match next.store.reserve(&next.key, next.request.clone()).await {
+    match next.try_reserve().await {
         Err(error) => assert_eq!(error.effect, Effect::NotApplied),
         Ok(outcome) => panic!("{outcome:?}"),
     }
-    assert_eq!(owner.look().await.map(|look| look.fence), Some(FencingToken::MAX));
+    assert_eq!(owner.snapshot().await.map(|snapshot| snapshot.fence), Some(FencingToken::MAX));
 }
 
 /// The token this much below the last.

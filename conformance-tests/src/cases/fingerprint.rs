@@ -3,9 +3,8 @@
 use idem_core::CompleteOutcome;
 use idem_core::store::ReserveOutcome;
 
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::Context;
+use crate::case::{Context, cases};
+use crate::values::bytes;
 
 cases![Store:
     n54_another_payload_in_flight_is_a_mismatch_and_not_in_flight,
@@ -27,9 +26,9 @@ async fn n54_another_payload_in_flight_is_a_mismatch_and_not_in_flight(cx: Conte
 async fn n54_a_mismatch_changes_nothing(cx: Context) {
     let (owner, other) = (cx.caller(), cx.caller().payload("another"));
     owner.reserved().await;
-    let before = owner.look().await;
+    let before = owner.snapshot().await;
     let _ = other.reserve().await;
-    assert_eq!(owner.look().await, before);
+    assert_eq!(owner.snapshot().await, before);
     assert_eq!(other.complete("not mine").await, CompleteOutcome::Lost);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
 }

@@ -1,23 +1,22 @@
-//! Get: looks, and changes nothing.
+//! Get: reads a record and changes nothing.
 
 use idem_core::store::StateView;
 use idem_core::{Answer, Format, StoredValue};
 
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::{Context, DAY, HOUR, MINUTE, fingerprint};
+use crate::case::{Context, cases};
+use crate::values::{DAY, HOUR, MINUTE, bytes, fingerprint};
 
 cases![Store:
     n36_an_absent_key_is_none,
     n37_a_record_in_flight_shows_its_attempt_fence_and_fingerprint,
     n37_a_record_in_flight_shows_what_is_left_of_its_lease [MovableClock],
     n37_a_lease_that_is_over_has_nothing_left,
-    n37_an_abandoned_record_says_so,
+    n37_an_abandoned_record_shows_that,
     n37_it_shows_how_long_a_record_is_remembered [MovableClock],
     n38_a_completed_record_shows_exactly_its_bytes_and_format,
     n38_a_completed_record_shows_its_age [MovableClock],
-    n39_ten_thousand_looks_extend_no_lease [MovableClock],
-    n39_ten_thousand_looks_extend_no_retention [MovableClock],
+    n39_ten_thousand_gets_extend_no_lease [MovableClock],
+    n39_ten_thousand_gets_extend_no_retention [MovableClock],
     n40_a_tombstone_is_none,
     n40_an_expired_answer_is_none,
     n40_a_forgotten_undecided_record_is_none,
@@ -58,7 +57,7 @@ async fn n37_a_lease_that_is_over_has_nothing_left(cx: Context) {
     assert!(view.can_be_taken_over());
 }
 
-async fn n37_an_abandoned_record_says_so(cx: Context) {
+async fn n37_an_abandoned_record_shows_that(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     assert!(!owner.get().await.expect("it is in flight").can_be_taken_over());
@@ -84,9 +83,12 @@ async fn n38_a_completed_record_shows_exactly_its_bytes_and_format(cx: Context) 
     let owner = cx.caller();
     let granted = owner.reserved().await;
     owner.completed_for(DAY, answer.clone()).await;
-    let look = cx.caller().look().await.expect("it was completed");
-    assert!(look.answer == Some(answer), "{look:?}");
-    assert_eq!((look.attempt, look.fence, look.fingerprint), (1, granted.fence, fingerprint("payload")));
+    let snapshot = cx.caller().snapshot().await.expect("it was completed");
+    assert!(snapshot.answer == Some(answer), "{snapshot:?}");
+    assert_eq!(
+        (snapshot.attempt, snapshot.fence, snapshot.fingerprint),
+        (1, granted.fence, fingerprint("payload"))
+    );
 }
 
 async fn n38_a_completed_record_shows_its_age(cx: Context) {
@@ -100,7 +102,7 @@ async fn n38_a_completed_record_shows_its_age(cx: Context) {
     }
 }
 
-async fn n39_ten_thousand_looks_extend_no_lease(cx: Context) {
+async fn n39_ten_thousand_gets_extend_no_lease(cx: Context) {
     let owner = cx.caller().lease(HOUR);
     owner.reserved().await;
     cx.pass(HOUR / 2).await;
@@ -111,7 +113,7 @@ async fn n39_ten_thousand_looks_extend_no_lease(cx: Context) {
     assert_eq!(cx.caller().reserved().await.attempt, 2);
 }
 
-async fn n39_ten_thousand_looks_extend_no_retention(cx: Context) {
+async fn n39_ten_thousand_gets_extend_no_retention(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.completed_for(HOUR, bytes("an answer")).await;

@@ -3,9 +3,8 @@
 use idem_core::store::ReserveOutcome;
 use idem_core::{CompleteOutcome, Key};
 
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::{Context, key};
+use crate::case::{Context, cases};
+use crate::values::{bytes, key};
 
 cases![Store:
     n93_the_border_between_scope_and_name_counts,
@@ -52,7 +51,7 @@ async fn n93_the_border_between_scope_and_name_counts(cx: Context) {
     expect_independent(&cx, pairs.map(|(scope, name)| key(scope, name))).await;
 }
 
-/// A cluster that hashes only what stands between braces must neither mix these up nor need them in one place.
+/// A cluster hashes only the text between braces. It must neither mix these keys up nor need them on one node.
 async fn n94_keys_with_braces_are_independent(cx: Context) {
     let tagged = (0..32).map(|number| key("{tenant}", format!("{number}")));
     let spread = (0..32).map(|number| key(format!("{{{number}}}"), "{name}"));
@@ -91,7 +90,10 @@ async fn n96_quotes_globs_newlines_sql_and_lua_in_an_answer_are_inert(cx: Contex
         let owner = cx.caller_of(&key("answers", format!("{number}")));
         owner.reserved().await;
         owner.completed(*hostile).await;
-        assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes(*hostile))), "{hostile:?}");
+        assert!(
+            owner.snapshot().await.is_some_and(|snapshot| snapshot.answer == Some(bytes(*hostile))),
+            "{hostile:?}"
+        );
     }
 }
 
@@ -107,30 +109,31 @@ async fn n97_a_sweep_a_release_and_an_abandon_touch_only_their_key(cx: Context) 
     neighbours[0].released().await;
     neighbours[1].abandoned().await;
     cx.store().sweep(usize::MAX).await.expect("a sweep works");
-    let challenger = cx.caller_of(&neighbours[2].key);
+    let challenger = cx.caller_of(neighbours[2].key());
     assert!(matches!(challenger.reserve().await, ReserveOutcome::InFlight { attempt: 1, .. }));
 }
 
-/// Reserves and completes each key with an answer of its own, and expects each to be the first attempt and to keep
-/// its answer.
+/// Reserves and completes each key with a different answer, and expects each to be the first attempt and to keep its
+/// answer.
 pub(super) async fn expect_independent(cx: &Context, keys: impl IntoIterator<Item = Key>) {
     let owners: Vec<_> = keys.into_iter().map(|key| cx.caller_of(&key)).collect();
     for owner in &owners {
         let outcome = owner.reserve().await;
         let is_first = matches!(outcome, ReserveOutcome::Reserved { attempt: 1, .. });
-        assert!(is_first, "{:?} met another key's record: {outcome:?}", shown(&owner.key));
+        assert!(is_first, "{:?} met another key's record: {outcome:?}", shown(owner.key()));
     }
     for (number, owner) in owners.iter().enumerate() {
         assert_eq!(owner.complete(format!("answer {number}")).await, CompleteOutcome::Completed);
     }
     for (number, owner) in owners.iter().enumerate() {
-        let look = owner.look().await;
-        let is_its_own = look.is_some_and(|look| look.answer == Some(bytes(format!("answer {number}"))));
-        assert!(is_its_own, "{:?} has another key's answer", shown(&owner.key));
+        let snapshot = owner.snapshot().await;
+        let is_its_own =
+            snapshot.is_some_and(|snapshot| snapshot.answer == Some(bytes(format!("answer {number}"))));
+        assert!(is_its_own, "{:?} has another key's answer", shown(owner.key()));
     }
 }
 
-/// The key itself. `Debug` hides it, and these keys are nobody's secret.
+/// The text of a key. `Debug` hides it, but these keys are no secrets.
 fn shown(key: &Key) -> (String, String) {
     (key.scope().escape_ascii().to_string(), key.name().escape_ascii().to_string())
 }

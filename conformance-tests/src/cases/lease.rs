@@ -3,13 +3,12 @@
 use idem_core::store::{ReserveOutcome, Span};
 use idem_core::{CompleteOutcome, RenewOutcome};
 
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::{Context, DAY, HOUR, MILLI, MINUTE, SECOND};
+use crate::case::{Context, cases};
+use crate::values::{DAY, HOUR, MILLI, MINUTE, SECOND, bytes};
 
 cases![Store:
     n41_renew_extends_the_lease,
-    n41_renew_says_how_long_the_lease_runs,
+    n41_renew_returns_how_long_the_lease_runs,
     n42_renew_never_shortens_the_lease,
     n43_renewing_a_lease_that_is_over_but_not_taken_renews_it,
     n44_renewing_a_lease_that_was_taken_is_lost,
@@ -37,7 +36,7 @@ async fn n41_renew_extends_the_lease(cx: Context) {
     assert!(matches!(cx.caller().reserve().await, ReserveOutcome::InFlight { .. }));
 }
 
-async fn n41_renew_says_how_long_the_lease_runs(cx: Context) {
+async fn n41_renew_returns_how_long_the_lease_runs(cx: Context) {
     let owner = cx.caller().lease(MINUTE);
     owner.reserved().await;
     match owner.renew(HOUR).await {
@@ -94,9 +93,9 @@ async fn n44_renewing_with_a_wrong_token_is_lost(cx: Context) {
 }
 
 async fn n44_renewing_an_absent_key_is_lost_and_creates_nothing(cx: Context) {
-    let nobody = cx.caller();
-    assert_eq!(nobody.renew(HOUR).await, RenewOutcome::Lost);
-    assert_eq!(nobody.get().await, None);
+    let stranger = cx.caller();
+    assert_eq!(stranger.renew(HOUR).await, RenewOutcome::Lost);
+    assert_eq!(stranger.get().await, None);
 }
 
 async fn n45_renewing_after_its_own_complete_is_already_completed(cx: Context) {

@@ -1,4 +1,4 @@
-//! The cases, one file per chapter of the scenarios.
+//! The cases, with a module for each chapter of the scenarios.
 
 mod abandon;
 mod complete;
@@ -30,11 +30,11 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         fencing::CASES,
         fingerprint::CASES,
         retention::CASES,
-        concurrency::CASES,
         unknown::CASES,
         crash::CASES,
         encoding::CASES,
         keys::CASES,
     ];
-    chapters.into_iter().chain(engine::CASES).chain([model::CASES, linearizability::CASES]).flatten().copied()
+    let grouped = concurrency::CASES.into_iter().chain(engine::CASES);
+    chapters.into_iter().chain(grouped).chain([model::CASES, linearizability::CASES]).flatten().copied()
 }

@@ -3,9 +3,8 @@
 use idem_core::store::ReserveOutcome;
 use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome};
 
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::{Context, HOUR, MINUTE, SECOND};
+use crate::case::{Context, cases};
+use crate::values::{HOUR, MINUTE, SECOND, bytes};
 
 cases![Store:
     n22_after_a_release_by_the_owner_get_sees_nothing,
@@ -51,9 +50,9 @@ async fn n23_releasing_twice_is_already_released(cx: Context) {
 async fn n24_a_wrong_token_is_lost_and_the_owner_is_intact(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
-    let before = owner.look().await;
+    let before = owner.snapshot().await;
     assert_eq!(cx.caller().release().await, ReleaseOutcome::Lost);
-    assert_eq!(owner.look().await, before);
+    assert_eq!(owner.snapshot().await, before);
     assert_eq!(owner.complete("an answer").await, CompleteOutcome::Completed);
 }
 
@@ -69,9 +68,9 @@ async fn n24_a_wrong_token_on_a_completed_record_is_lost(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.completed("an answer").await;
-    let before = owner.look().await;
+    let before = owner.snapshot().await;
     assert_eq!(cx.caller().release().await, ReleaseOutcome::Lost);
-    assert_eq!(owner.look().await, before);
+    assert_eq!(owner.snapshot().await, before);
 }
 
 async fn n25_after_its_own_complete_the_answer_is_kept(cx: Context) {
@@ -79,7 +78,7 @@ async fn n25_after_its_own_complete_the_answer_is_kept(cx: Context) {
     owner.reserved().await;
     owner.completed("an answer").await;
     assert_eq!(owner.release().await, ReleaseOutcome::AlreadyCompleted);
-    assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes("an answer"))));
+    assert!(owner.snapshot().await.is_some_and(|snapshot| snapshot.answer == Some(bytes("an answer"))));
 }
 
 async fn n26_a_zombie_cannot_release_the_new_owners_key(cx: Context) {

@@ -1,35 +1,35 @@
-//! Reserve: who gets the key, and what everybody else is told.
+//! Reserve: who gets the key, and what the others get.
 
 use std::time::Duration;
 
 use idem_core::store::{ReserveOutcome, Span};
 use idem_core::{CompleteOutcome, ReleaseOutcome, RenewOutcome};
 
-use crate::caller::{Caller, bytes};
-use crate::case::cases;
-use crate::context::{Context, HOUR, MINUTE};
+use crate::Caller;
+use crate::case::{Context, cases};
+use crate::values::{HOUR, MINUTE, bytes};
 
 cases![Store:
     n01_a_fresh_key_is_reserved_as_attempt_1,
-    n01_the_winner_is_told_how_long_its_lease_runs,
+    n01_the_winner_gets_the_time_left_of_its_lease,
     n02_the_owner_that_reserves_again_has_the_same_attempt_and_fence,
     n02_reserving_again_never_shortens_the_lease,
     n02_reserving_again_extends_the_lease,
     n02_the_owner_whose_lease_is_over_reserves_again_as_itself,
     n03_another_owner_during_the_lease_is_in_flight,
     n03_the_answer_in_flight_counts_the_attempts,
-    n04_after_complete_another_owner_is_given_exactly_those_bytes,
+    n04_after_complete_another_owner_gets_exactly_those_bytes,
     n04_the_answer_names_the_attempt_that_completed,
     n05_an_owner_is_stale_after_its_own_complete,
     n06_after_a_release_the_next_owner_is_attempt_1_with_a_greater_fence,
     n07_an_owner_is_stale_after_its_own_release,
     n08_after_the_lease_the_next_owner_is_attempt_2_with_a_greater_fence,
     n08_a_third_owner_after_two_leases_is_attempt_3,
-    n09_after_the_lease_a_refusing_caller_is_told_lease_expired,
+    n09_after_the_lease_a_refusing_caller_gets_lease_expired,
     n09_a_refused_takeover_changes_nothing,
     n09_a_refusing_caller_still_gets_a_free_key,
-    n10_the_longest_durations_are_taken,
-    n10_the_shortest_durations_are_taken,
+    n10_the_longest_durations_are_accepted,
+    n10_the_shortest_durations_are_accepted,
     n11_a_released_second_attempt_is_followed_by_attempt_2_and_not_1,
     n11_the_attempt_of_a_released_takeover_is_remembered_for_the_record_ttl [MovableClock],
 ];
@@ -38,7 +38,7 @@ async fn n01_a_fresh_key_is_reserved_as_attempt_1(cx: Context) {
     assert_eq!(cx.caller().reserved().await.attempt, 1);
 }
 
-async fn n01_the_winner_is_told_how_long_its_lease_runs(cx: Context) {
+async fn n01_the_winner_gets_the_time_left_of_its_lease(cx: Context) {
     let lease_left = cx.caller().lease(HOUR).reserved().await.lease_left;
     assert!(lease_left > HOUR / 2 && lease_left <= HOUR, "{lease_left:?}");
 }
@@ -92,7 +92,7 @@ async fn n03_the_answer_in_flight_counts_the_attempts(cx: Context) {
     assert!(matches!(outcome, ReserveOutcome::InFlight { attempt: 2, .. }), "{outcome:?}");
 }
 
-async fn n04_after_complete_another_owner_is_given_exactly_those_bytes(cx: Context) {
+async fn n04_after_complete_another_owner_gets_exactly_those_bytes(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
     owner.completed("the receipt").await;
@@ -150,7 +150,7 @@ async fn n08_a_third_owner_after_two_leases_is_attempt_3(cx: Context) {
     }
 }
 
-async fn n09_after_the_lease_a_refusing_caller_is_told_lease_expired(cx: Context) {
+async fn n09_after_the_lease_a_refusing_caller_gets_lease_expired(cx: Context) {
     cx.caller().lease(cx.span()).reserved().await;
     cx.pass(cx.span()).await;
     let outcome = cx.caller().refusing().reserve().await;
@@ -161,10 +161,10 @@ async fn n09_a_refused_takeover_changes_nothing(cx: Context) {
     let owner = cx.caller().lease(cx.span());
     owner.reserved().await;
     cx.pass(cx.span()).await;
-    let before = owner.look().await;
+    let before = owner.snapshot().await;
     let refused = cx.caller().refusing();
     let _ = refused.reserve().await;
-    assert_eq!(owner.look().await, before);
+    assert_eq!(owner.snapshot().await, before);
     assert_eq!(refused.complete("not mine").await, CompleteOutcome::Lost);
     assert!(matches!(owner.renew(HOUR).await, RenewOutcome::Renewed { .. }));
 }
@@ -176,7 +176,7 @@ async fn n09_a_refusing_caller_still_gets_a_free_key(cx: Context) {
     assert_eq!(cx.caller().refusing().reserved().await.attempt, 1);
 }
 
-async fn n10_the_longest_durations_are_taken(cx: Context) {
+async fn n10_the_longest_durations_are_accepted(cx: Context) {
     let owner = cx.caller().lease(Span::MAX.as_duration()).record_ttl(Span::MAX.as_duration());
     owner.reserved().await;
     assert!(matches!(owner.renew(Span::MAX.as_duration()).await, RenewOutcome::Renewed { .. }));
@@ -184,8 +184,8 @@ async fn n10_the_longest_durations_are_taken(cx: Context) {
     assert!(owner.get().await.is_some());
 }
 
-/// A store whose clock is coarser rounds up: what was asked for is never nothing.
-async fn n10_the_shortest_durations_are_taken(cx: Context) {
+/// A store with a coarser clock rounds up, and never to zero.
+async fn n10_the_shortest_durations_are_accepted(cx: Context) {
     let shortest = Duration::from_nanos(1);
     let owner = cx.caller().lease(shortest);
     owner.reserved().await;
@@ -202,8 +202,8 @@ async fn n11_a_released_second_attempt_is_followed_by_attempt_2_and_not_1(cx: Co
     assert_eq!(cx.caller().reserved().await.attempt, 2);
 }
 
-/// The first attempt may have had its effect, and whoever comes next has to be told for as long as the record would
-/// have been remembered. An ordinary tombstone is gone much earlier.
+/// The first attempt may have had its effect, so the next caller must see its number for as long as the record would have
+/// been kept. An ordinary tombstone expires much earlier.
 async fn n11_the_attempt_of_a_released_takeover_is_remembered_for_the_record_ttl(cx: Context) {
     cx.caller().lease(cx.span()).reserved().await;
     cx.pass(cx.span()).await;

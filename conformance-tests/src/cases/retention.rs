@@ -1,11 +1,11 @@
-//! Retention: how long an answer is kept, and the sweep that removes what nobody can see any more.
+//! Retention: how long an answer is kept, and the sweep that removes what has expired.
 
 use idem_core::CompleteOutcome;
 use idem_core::store::ReserveOutcome;
 
-use crate::caller::{Caller, bytes};
-use crate::case::cases;
-use crate::context::{Context, DAY, HOUR, MILLI, MINUTE, key};
+use crate::Caller;
+use crate::case::{Context, cases};
+use crate::values::{DAY, HOUR, MILLI, MINUTE, bytes, key};
 
 cases![Store:
     n59_retention_counts_from_completion_and_not_from_reservation [MovableClock],
@@ -52,7 +52,7 @@ async fn n60_after_the_retention_the_old_answer_is_unreachable(cx: Context) {
     let next = cx.caller();
     next.reserved().await;
     assert!(matches!(cx.caller().reserve().await, ReserveOutcome::InFlight { .. }));
-    assert_eq!(next.look().await.and_then(|look| look.answer), None);
+    assert_eq!(next.snapshot().await.and_then(|snapshot| snapshot.answer), None);
     assert_eq!(old.complete("the old answer").await, CompleteOutcome::Lost);
     assert_eq!(next.complete("the new answer").await, CompleteOutcome::Completed);
 }
@@ -98,7 +98,7 @@ async fn n62_a_sweep_keeps_an_answer(cx: Context) {
     owner.completed_for(DAY, bytes("an answer")).await;
     cx.pass(DAY - HOUR).await;
     cx.store().sweep(usize::MAX).await.expect("a sweep works");
-    assert!(owner.look().await.is_some_and(|look| look.answer == Some(bytes("an answer"))));
+    assert!(owner.snapshot().await.is_some_and(|snapshot| snapshot.answer == Some(bytes("an answer"))));
 }
 
 async fn n62_a_sweep_keeps_a_tombstone(cx: Context) {
@@ -118,7 +118,7 @@ async fn n64_a_sweep_honours_its_limit(cx: Context) {
 }
 
 async fn n64_a_sweep_reports_its_count(cx: Context) {
-    // Before any of them expires: see there.
+    // Before any of them expires, as in the case above.
     cx.caller().reserved().await;
     ten_expired_records(&cx).await;
     let mut removed = Vec::new();

@@ -1,13 +1,11 @@
-//! Histories that no correct store makes, each of which the checker has to refuse; and good ones, which it must not.
+//! Histories that no correct store produces and the checker must refuse, and good ones that it must accept.
 
-use crate::span;
 use idem_core::FencingToken;
 use idem_core::store::{Completion, OwnerToken, ReserveRequest};
 
 use super::checker::{Operation, check};
-use crate::call::{Call, Reply, Says};
-use crate::caller::bytes;
-use crate::context::{DAY, HOUR, fingerprint};
+use crate::oracle::{Call, Reply, ReplyKind};
+use crate::values::{DAY, HOUR, bytes, fingerprint, span};
 
 const A: OwnerToken = OwnerToken::from_bytes([0xa; 16]);
 const B: OwnerToken = OwnerToken::from_bytes([0xb; 16]);
@@ -16,126 +14,126 @@ const C: OwnerToken = OwnerToken::from_bytes([0xc; 16]);
 #[test]
 fn two_owners_at_once_are_refused() {
     refuses(&[
-        from(1).to(4).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(2).to(3).asked(reserve(B)).was_told(reserved(1, 11)),
+        from(1).to(4).call(reserve(A)).returned(reserved(1, 10)),
+        from(2).to(3).call(reserve(B)).returned(reserved(1, 11)),
     ]);
 }
 
 #[test]
 fn a_lost_completion_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(complete(A, "a")).was_told(says(Says::Completed)),
-        from(5).to(6).asked(reserve(B)).was_told(says(Says::InFlight { attempt: 1 })),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(complete(A, "a")).returned(reply(ReplyKind::Completed)),
+        from(5).to(6).call(reserve(B)).returned(reply(ReplyKind::InFlight { attempt: 1 })),
     ]);
 }
 
 #[test]
 fn an_answer_that_changes_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(complete(A, "a")).was_told(says(Says::Completed)),
-        from(5).to(6).asked(reserve(B)).was_told(replay("a")),
-        from(7).to(8).asked(reserve(C)).was_told(replay("b")),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(complete(A, "a")).returned(reply(ReplyKind::Completed)),
+        from(5).to(6).call(reserve(B)).returned(replay("a")),
+        from(7).to(8).call(reserve(C)).returned(replay("b")),
     ]);
 }
 
 #[test]
 fn an_accepted_zombie_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(Call::Abandon { owner: A }).was_told(says(Says::Abandoned)),
-        from(5).to(6).asked(reserve(B)).was_told(reserved(2, 11)),
-        from(7).to(8).asked(complete(A, "a")).was_told(says(Says::Completed)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(Call::Abandon { owner: A }).returned(reply(ReplyKind::Abandoned)),
+        from(5).to(6).call(reserve(B)).returned(reserved(2, 11)),
+        from(7).to(8).call(complete(A, "a")).returned(reply(ReplyKind::Completed)),
     ]);
 }
 
 #[test]
 fn a_fence_that_does_not_grow_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(Call::Abandon { owner: A }).was_told(says(Says::Abandoned)),
-        from(5).to(6).asked(reserve(B)).was_told(reserved(2, 10)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(Call::Abandon { owner: A }).returned(reply(ReplyKind::Abandoned)),
+        from(5).to(6).call(reserve(B)).returned(reserved(2, 10)),
     ]);
 }
 
 #[test]
 fn a_read_of_the_past_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(Call::Get).was_told(says(Says::Nothing)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(Call::Get).returned(reply(ReplyKind::Nothing)),
     ]);
 }
 
 #[test]
 fn a_replay_from_the_future_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(reserve(B)).was_told(replay("a")),
-        from(5).to(6).asked(complete(A, "a")).was_told(says(Says::Completed)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(reserve(B)).returned(replay("a")),
+        from(5).to(6).call(complete(A, "a")).returned(reply(ReplyKind::Completed)),
     ]);
 }
 
 #[test]
 fn a_takeover_that_forgets_the_attempt_before_it_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(Call::Abandon { owner: A }).was_told(says(Says::Abandoned)),
-        from(5).to(6).asked(reserve(B)).was_told(reserved(1, 11)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(Call::Abandon { owner: A }).returned(reply(ReplyKind::Abandoned)),
+        from(5).to(6).call(reserve(B)).returned(reserved(1, 11)),
     ]);
 }
 
 #[test]
 fn a_release_of_another_owners_key_is_refused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).to(4).asked(reserve(B)).was_told(says(Says::InFlight { attempt: 1 })),
-        from(5).to(6).asked(Call::Release { owner: B }).was_told(says(Says::Released)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).to(4).call(reserve(B)).returned(reply(ReplyKind::InFlight { attempt: 1 })),
+        from(5).to(6).call(Call::Release { owner: B }).returned(reply(ReplyKind::Released)),
     ]);
 }
 
 #[test]
 fn a_resent_reserve_that_became_another_attempt_is_refused() {
     refuses(&[
-        from(1).asked(reserve(A)).was_told_nothing(),
-        from(2).to(3).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(4).to(5).asked(reserve(A)).was_told(reserved(1, 11)),
+        from(1).call(reserve(A)).never_returned(),
+        from(2).to(3).call(reserve(A)).returned(reserved(1, 10)),
+        from(4).to(5).call(reserve(A)).returned(reserved(1, 11)),
     ]);
 }
 
 #[test]
 fn an_unknown_outcome_excuses_only_what_it_can_have_caused() {
     refuses(&[
-        from(1).to(2).asked(reserve(A)).was_told(reserved(1, 10)),
-        from(3).asked(Call::Renew { owner: B, lease: HOUR }).was_told_nothing(),
-        from(4).to(5).asked(reserve(C)).was_told(reserved(2, 11)),
+        from(1).to(2).call(reserve(A)).returned(reserved(1, 10)),
+        from(3).call(Call::Renew { owner: B, lease: HOUR }).never_returned(),
+        from(4).to(5).call(reserve(C)).returned(reserved(2, 11)),
     ]);
 }
 
 #[test]
 fn overlapping_calls_may_have_come_in_either_order() {
     accepts(&[
-        from(1).to(4).asked(reserve(A)).was_told(says(Says::InFlight { attempt: 1 })),
-        from(2).to(3).asked(reserve(B)).was_told(reserved(1, 10)),
+        from(1).to(4).call(reserve(A)).returned(reply(ReplyKind::InFlight { attempt: 1 })),
+        from(2).to(3).call(reserve(B)).returned(reserved(1, 10)),
     ]);
 }
 
 #[test]
 fn an_unknown_outcome_may_show_much_later() {
     accepts(&[
-        from(1).asked(reserve(A)).was_told_nothing(),
-        from(2).to(3).asked(Call::Get).was_told(says(Says::Nothing)),
-        from(4).to(5).asked(reserve(B)).was_told(says(Says::InFlight { attempt: 1 })),
-        from(6).to(7).asked(reserve(A)).was_told(reserved(1, 10)),
+        from(1).call(reserve(A)).never_returned(),
+        from(2).to(3).call(Call::Get).returned(reply(ReplyKind::Nothing)),
+        from(4).to(5).call(reserve(B)).returned(reply(ReplyKind::InFlight { attempt: 1 })),
+        from(6).to(7).call(reserve(A)).returned(reserved(1, 10)),
     ]);
 }
 
 #[test]
 fn an_unknown_outcome_may_never_show() {
     accepts(&[
-        from(1).asked(reserve(A)).was_told_nothing(),
-        from(2).to(3).asked(reserve(B)).was_told(reserved(1, 10)),
-        from(4).to(5).asked(Call::Release { owner: B }).was_told(says(Says::Released)),
+        from(1).call(reserve(A)).never_returned(),
+        from(2).to(3).call(reserve(B)).returned(reserved(1, 10)),
+        from(4).to(5).call(Call::Release { owner: B }).returned(reply(ReplyKind::Released)),
     ]);
 }
 
@@ -151,7 +149,7 @@ fn accepts(operations: &[Operation]) {
     }
 }
 
-/// `from(1).to(2).asked(..).was_told(..)`, or `from(1).asked(..).was_told_nothing()`.
+/// `from(1).to(2).call(..).returned(..)`, or `from(1).call(..).never_returned()`.
 struct Draft {
     invoked: u64,
     returned: Option<u64>,
@@ -166,24 +164,24 @@ impl Draft {
         Self { returned: Some(returned), ..self }
     }
 
-    fn asked(self, call: Call) -> Asked {
-        Asked { draft: self, call }
+    fn call(self, call: Call) -> CallDraft {
+        CallDraft { draft: self, call }
     }
 }
 
-struct Asked {
+struct CallDraft {
     draft: Draft,
     call: Call,
 }
 
-impl Asked {
-    fn was_told(self, reply: Reply) -> Operation {
+impl CallDraft {
+    fn returned(self, reply: Reply) -> Operation {
         let Draft { invoked, returned } = self.draft;
-        let at = returned.expect("what was answered has returned");
+        let at = returned.expect("a call with a reply has returned");
         Operation { invoked, returned: Some((at, reply)), call: self.call }
     }
 
-    fn was_told_nothing(self) -> Operation {
+    fn never_returned(self) -> Operation {
         Operation { invoked: self.draft.invoked, returned: None, call: self.call }
     }
 }
@@ -198,14 +196,14 @@ fn complete(owner: OwnerToken, body: &'static str) -> Call {
 
 fn reserved(attempt: u32, fence: u64) -> Reply {
     let fence = FencingToken::new(fence);
-    Reply { fence, times: vec![HOUR], ..says(Says::Reserved { attempt }) }
+    Reply { fence, times: vec![HOUR], ..reply(ReplyKind::Reserved { attempt }) }
 }
 
 fn replay(body: &'static str) -> Reply {
-    says(Says::Replay { answer: bytes(body), attempt: 1 })
+    reply(ReplyKind::Replay { answer: bytes(body), attempt: 1 })
 }
 
-fn says(says: Says) -> Reply {
-    let times = if matches!(says, Says::InFlight { .. }) { vec![HOUR] } else { Vec::new() };
-    Reply { says, fence: None, times }
+fn reply(kind: ReplyKind) -> Reply {
+    let times = if matches!(kind, ReplyKind::InFlight { .. }) { vec![HOUR] } else { Vec::new() };
+    Reply { kind, fence: None, times }
 }

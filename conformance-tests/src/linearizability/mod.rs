@@ -1,28 +1,26 @@
-//! Linearizability: clients on real threads, with zombies and lost answers, and a search for an order that explains
-//! every answer they got.
+//! Linearizability: clients on several threads, with zombies and lost replies, and a search for an order that explains
+//! every reply.
 //!
-//! Many short keys rather than a few long ones: the search is quick on them, and a wrong answer has few calls to hide
-//! behind. A run counts only if the rare things happened in it, so each key has a plot that brings one of them about,
-//! before everybody does as their seed says.
+//! There are many keys with few calls each, because the search is quick on them and a wrong reply has few other
+//! explanations. A run counts only if certain rare things happened in it. So each key begins with a script that causes one
+//! of them; after that, each client does what its seed decides.
 
 #[cfg(test)]
 mod bad_histories;
 mod checker;
 mod recorder;
 
-use crate::span;
 use std::sync::Arc;
 
 use idem_core::store::{Completion, OwnerToken, ReserveRequest};
 use idem_core::{Answer, Key, Operation as Method};
 use tokio::sync::Barrier;
 
-use crate::call::{Call, Reply, Says};
-use crate::caller::bytes;
-use crate::case::cases;
-use crate::context::{Context, DAY, HOUR, fingerprint, key};
-use crate::remote::of_two_processes;
+use crate::case::{Context, cases};
+use crate::oracle::{Call, Reply, ReplyKind};
+use crate::process::with_second_process;
 use crate::rng::{Rng, seed};
+use crate::values::{DAY, HOUR, bytes, fingerprint, key, span};
 use crate::{Fault, Faulty};
 use checker::Operation;
 use recorder::Recorder;
@@ -34,15 +32,15 @@ cases![Threads:
 
 const KEYS: usize = 120;
 const CLIENTS: usize = 6;
-/// How many calls a client makes of each key by chance, besides those that it sends again.
+/// How many random calls a client makes for each key, without resends.
 const CALLS: u64 = 4;
-/// One call in so many meets a fault.
+/// One call in this many has a fault.
 const FAULT_IN: u32 = 8;
-/// How often a client sends a call again whose outcome it does not know, before it gives up.
+/// How often a client resends a call with an unknown outcome.
 const RESENDS: usize = 2;
 
 async fn an_order_explains_every_answer_of_clients_in_two_processes(cx: Context) {
-    an_order_explains_every_answer_of_concurrent_clients(of_two_processes(&cx).await).await;
+    an_order_explains_every_answer_of_concurrent_clients(with_second_process(&cx).await).await;
 }
 
 async fn an_order_explains_every_answer_of_concurrent_clients(cx: Context) {
@@ -74,11 +72,11 @@ async fn an_order_explains_every_answer_of_concurrent_clients(cx: Context) {
     }
     assert!(
         witness.saw_everything(),
-        "the run does not count, since some of this never happened: {witness:?}"
+        "the run does not count, because one of these never happened: {witness:?}"
     );
 }
 
-/// One client. It keeps using a token after it lost the key with it: that is what makes it a zombie.
+/// One client. It goes on with its token after it lost the key, as a zombie.
 struct Client {
     index: usize,
     faults: Faulty,
@@ -108,7 +106,7 @@ impl Client {
         }
     }
 
-    /// The first client gives the key up, the second takes it over, and the first completes all the same.
+    /// The first client abandons the key, the second takes it over, and the first completes after that.
     async fn takeover_and_zombie(&mut self, key: &Key) {
         match self.index {
             0 => {
@@ -130,7 +128,7 @@ impl Client {
         }
     }
 
-    /// The first client's reservation arrives, its reply does not, and it is sent again.
+    /// The reply to the first client's reservation is lost, and the client resends it.
     async fn lost_reply(&mut self, key: &Key) {
         if self.index == 0 {
             self.faults.next(Method::Reserve, Fault::ReplyLost);
@@ -138,7 +136,7 @@ impl Client {
         }
     }
 
-    /// The first client completes, then the second asks.
+    /// The first client completes, then the second reserves.
     async fn replay(&mut self, key: &Key) {
         match self.index {
             0 => {
@@ -156,12 +154,12 @@ impl Client {
         }
     }
 
-    /// Sends a call until it is answered. A fault without effect is no answer.
+    /// Sends a call until it gets a reply. A fault is no reply.
     async fn certainly(&self, key: &Key, call: Call) {
         while self.recorder.send(&self.faults, key, call.clone()).await.is_none() {}
     }
 
-    /// Sends a call, again if its outcome is unknown, and gives up at last.
+    /// Sends a call, and resends it a few times if its outcome is unknown.
     async fn send(&self, key: &Key, call: Call) {
         for _ in 0..=RESENDS {
             if self.recorder.send(&self.faults, key, call.clone()).await.is_some() {
@@ -186,14 +184,14 @@ impl Client {
         Call::Reserve(ReserveRequest::new(self.owner, fingerprint("payload"), span(HOUR)))
     }
 
-    /// Each owner has an answer of its own, so that a wrong one shows.
+    /// Each owner has a different answer, so that a wrong one shows.
     fn complete(&self) -> Call {
         let answer: Answer = bytes(self.owner.as_bytes().to_vec());
         Call::Complete { owner: self.owner, completion: Completion::new(answer, span(DAY)) }
     }
 }
 
-/// What has to happen in a run for it to count.
+/// Counts what has to happen in a run.
 #[derive(Debug, Default)]
 struct Witness {
     takeovers: usize,
@@ -208,14 +206,14 @@ impl Witness {
             || operations.iter().filter_map(|operation| Some((operation, &operation.returned.as_ref()?.1)));
         let was_granted = |owner| {
             replies().any(|(operation, reply)| {
-                operation.call.owner() == owner && matches!(reply.says, Says::Reserved { .. })
+                operation.call.owner() == owner && matches!(reply.kind, ReplyKind::Reserved { .. })
             })
         };
-        for (operation, Reply { says, .. }) in replies() {
-            match says {
-                Says::Reserved { attempt } if *attempt > 1 => self.takeovers += 1,
-                Says::Replay { .. } => self.replays += 1,
-                Says::Lost if was_granted(operation.call.owner()) => self.refused_zombies += 1,
+        for (operation, Reply { kind, .. }) in replies() {
+            match kind {
+                ReplyKind::Reserved { attempt } if *attempt > 1 => self.takeovers += 1,
+                ReplyKind::Replay { .. } => self.replays += 1,
+                ReplyKind::Lost if was_granted(operation.call.owner()) => self.refused_zombies += 1,
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! [`Recorder`]: sends the calls of concurrent clients, and writes down what happened when.
+//! [`Recorder`]: sends the calls of concurrent clients, and records when each began and ended.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use idem_core::{Effect, Key, ReservationStore};
 
 use super::checker::Operation;
-use crate::call::{Call, Reply};
+use crate::oracle::{Call, Reply};
 
 /// Records calls. All clients of a run share one.
 #[derive(Default)]
 pub(crate) struct Recorder {
-    /// Instants. Only their order counts.
+    /// A counter of instants. Only their order matters.
     clock: AtomicU64,
     operations: Mutex<HashMap<Key, Vec<Operation>>>,
 }
@@ -26,7 +26,7 @@ impl Recorder {
         let returned = match result {
             Ok(reply) => Some((at, reply)),
             Err(error) if error.effect == Effect::Unknown => None,
-            // It is promised that this changed nothing and never will.
+            // The contract: this had no effect, and never will.
             Err(_) => return None,
         };
         let reply = returned.as_ref().map(|(_, reply)| reply.clone());

@@ -1,7 +1,7 @@
-//! Sequential model: random sequences of all operations, with time between them, against the [oracle](crate::oracle).
+//! Sequential model: random sequences of all operations, with time between them, compared with the
+//! [oracle](crate::oracle).
 //!
-//! Each sequence has a key of its own in the same store. A sequence that fails is shrunk and printed as it would stand
-//! in [`regressions`], where it is to be committed.
+//! Each sequence has its own key in one store. A sequence that fails is shrunk and printed as code for [`regressions`].
 
 mod regressions;
 mod step;
@@ -15,11 +15,11 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::Clock;
-use crate::case::cases;
-use crate::context::{Context, HOUR, MILLI, key};
+use crate::case::{Context, cases};
 use crate::oracle::Oracle;
-use crate::remote::of_two_processes;
+use crate::process::with_second_process;
 use crate::rng::seed;
+use crate::values::{HOUR, MILLI, key};
 use step::Step;
 
 cases![Store:
@@ -28,11 +28,11 @@ cases![Store:
     sequences_that_once_failed_agree_with_the_oracle [MovableClock],
 ];
 
-/// How many random sequences are played.
+/// The number of random sequences.
 const SEQUENCES: usize = 400;
 
 async fn random_sequences_of_two_processes_agree_with_the_oracle(cx: Context) {
-    random_sequences_agree_with_the_oracle(of_two_processes(&cx).await).await;
+    random_sequences_agree_with_the_oracle(with_second_process(&cx).await).await;
 }
 
 async fn random_sequences_agree_with_the_oracle(cx: Context) {
@@ -79,7 +79,7 @@ async fn shrunk(
     simplest
 }
 
-/// Plays sequences on one store, whose two handles take turns.
+/// Plays sequences on one store through two handles in turn.
 struct Player {
     cx: Context,
     handles: [Arc<dyn ReservationStore>; 2],
@@ -92,13 +92,13 @@ impl Player {
     async fn new(cx: Context) -> Self {
         let handles = [cx.store(), cx.second_handle().await];
         let exact = cx.harness().clock() != Clock::Adjustable;
-        // Every span of a sequence is whole hours, so that a clock that also runs by itself cannot be mistaken for one
-        // that was moved. A store may keep milliseconds, and round.
+        // Spans are whole hours, so that the time that passes by itself does not matter on an adjustable clock. On the
+        // others, a store may round to milliseconds.
         let slack = if exact { MILLI } else { HOUR / 2 };
         Self { cx, handles, slack, exact, played: 0 }
     }
 
-    /// Plays a sequence on a new key, and says what the oracle did not permit.
+    /// Plays a sequence on a new key. The error is what the oracle did not permit.
     async fn play(&mut self, steps: &[Step]) -> Result<(), String> {
         self.played += 1;
         let key = key("model", format!("{}", self.played));
@@ -106,7 +106,7 @@ impl Player {
         for (number, step) in steps.iter().enumerate() {
             match step {
                 Step::Hours(hours) => now += self.pass(HOUR * *hours).await,
-                // Only a clock that stands still can be moved to the instant before.
+                // Only a clock that stands still can be moved to the instant before a span ends.
                 Step::Millis(millis) if self.exact => now += self.pass(MILLI * *millis).await,
                 Step::Millis(_) => {}
                 Step::Sweep => {
@@ -114,7 +114,7 @@ impl Player {
                     swept.map_err(|error| format!("step {number}, {step:?}, failed: {error}"))?;
                 }
                 Step::Call(call) => {
-                    // By the number of the step alone, so that a sequence fails again as it failed.
+                    // The number of the step decides, so that a failure repeats.
                     let handle = &self.handles[number % 2];
                     oracle = self
                         .call(&**handle, &key, &oracle, now, call)
@@ -137,7 +137,7 @@ impl Player {
         let call = call.with_tokens(|token| self.token(token));
         let reply = call.send(store, key).await.map_err(|error| format!("{call:?} failed: {error}"))?;
         oracle.after(now, &call, Some(&reply), self.slack).pop().ok_or_else(|| {
-            format!("{call:?} was answered {reply:?}; the oracle permits {}", oracle.explain(now, &call))
+            format!("{call:?} got {reply:?}; the oracle permits {}", oracle.explain(now, &call))
         })
     }
 

@@ -1,4 +1,4 @@
-//! Sequences that once failed, on some store that was wrong. Shrunk by proptest, and named by what they showed.
+//! Sequences that once failed over a wrong store, shrunk by proptest and named by what they showed.
 
 use super::step::Call::{Abandon, Complete, Get, Release, Renew, Reserve};
 use super::step::Step::{self, Call, Hours, Millis, Sweep};

@@ -1,26 +1,24 @@
 //! [`Step`]: one step of a random sequence, printed as the code that makes it.
 
-use crate::span;
 use idem_core::store::{Completion, OwnerToken, ReserveRequest};
 use idem_core::{Answer, ExpiredLeasePolicy};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
-use crate::call;
-use crate::caller::bytes;
-use crate::context::{HOUR, fingerprint};
+use crate::oracle;
+use crate::values::{HOUR, bytes, fingerprint, span};
 
 /// One step. Spans are whole hours.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Hours(u32),
-    /// Left out where the clock does not stand still.
+    /// Skipped unless the clock stands still.
     Millis(u32),
     Sweep,
     Call(Call),
 }
 
-/// A call with a small number in the place of each token, payload and answer.
+/// A call in which small numbers stand for tokens, payloads and answers.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Reserve {
@@ -50,7 +48,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    pub(super) fn with_tokens(&self, token_of: impl Fn(u8) -> OwnerToken) -> call::Call {
+    pub(super) fn with_tokens(&self, token_of: impl Fn(u8) -> OwnerToken) -> oracle::Call {
         match *self {
             Self::Reserve { token, payload, lease, record_ttl, refuse } => {
                 let policy = if refuse { ExpiredLeasePolicy::Refuse } else { ExpiredLeasePolicy::TakeOver };
@@ -59,9 +57,11 @@ impl Call {
                     fingerprint(&format!("{payload}")),
                     span(HOUR * lease),
                 );
-                call::Call::Reserve(request.record_ttl(span(HOUR * record_ttl)).on_expired_lease(policy))
+                oracle::Call::Reserve(request.record_ttl(span(HOUR * record_ttl)).on_expired_lease(policy))
             }
-            Self::Renew { token, lease } => call::Call::Renew { owner: token_of(token), lease: HOUR * lease },
+            Self::Renew { token, lease } => {
+                oracle::Call::Renew { owner: token_of(token), lease: HOUR * lease }
+            }
             Self::Complete { token, answer, retention } => {
                 let answer = match answer {
                     0 => Answer::NotKept,
@@ -69,16 +69,16 @@ impl Call {
                     other => bytes(vec![other; 3]),
                 };
                 let completion = Completion::new(answer, span(HOUR * retention));
-                call::Call::Complete { owner: token_of(token), completion }
+                oracle::Call::Complete { owner: token_of(token), completion }
             }
-            Self::Release { token } => call::Call::Release { owner: token_of(token) },
-            Self::Abandon { token } => call::Call::Abandon { owner: token_of(token) },
-            Self::Get => call::Call::Get,
+            Self::Release { token } => oracle::Call::Release { owner: token_of(token) },
+            Self::Abandon { token } => oracle::Call::Abandon { owner: token_of(token) },
+            Self::Get => oracle::Call::Get,
         }
     }
 }
 
-/// Sequences that keep meeting: few tokens, two payloads, and spans that often end at the same instant.
+/// Sequences in which calls often conflict: few tokens, two payloads, and spans that often end at the same instant.
 pub(super) fn sequences() -> impl Strategy<Value = Vec<Step>> {
     vec(step(), 1..40)
 }
@@ -95,14 +95,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn call() -> impl Strategy<Value = Call> {
     let token = || 0_u8..3;
-    // Mostly the first payload, since a mismatch ends the story.
+    // Mostly the first payload, because after a mismatch little happens.
     let payload = || prop_oneof![7 => Just(0_u8), 1 => Just(1_u8)];
     prop_oneof![
-        6 => (token(), payload(), some_span(), some_span(), any::<bool>()).prop_map(
+        6 => (token(), payload(), hours(), hours(), any::<bool>()).prop_map(
             |(token, payload, lease, record_ttl, refuse)| Call::Reserve { token, payload, lease, record_ttl, refuse }
         ),
-        2 => (token(), some_span()).prop_map(|(token, lease)| Call::Renew { token, lease }),
-        2 => (token(), 0_u8..4, some_span())
+        2 => (token(), hours()).prop_map(|(token, lease)| Call::Renew { token, lease }),
+        2 => (token(), 0_u8..4, hours())
             .prop_map(|(token, answer, retention)| Call::Complete { token, answer, retention }),
         2 => token().prop_map(|token| Call::Release { token }),
         2 => token().prop_map(|token| Call::Abandon { token }),
@@ -110,6 +110,6 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-fn some_span() -> impl Strategy<Value = u32> {
+fn hours() -> impl Strategy<Value = u32> {
     prop_oneof![Just(1_u32), Just(2), Just(6), Just(30)]
 }

@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use idem_core::{ExecuteError, Outcome};
 
-use super::{build, builder, engine, never_run, run};
-use crate::case::cases;
-use crate::context::{Context, fingerprint};
+use super::support::{build, builder, engine, never_run, run};
+use crate::case::{Context, cases};
+use crate::values::fingerprint;
 
 cases![Engine:
     n108_an_answer_of_another_schema_is_an_error_and_not_run_again,

@@ -5,9 +5,9 @@ use idem_core::{
     StoredValue,
 };
 
-use super::{can_be_taken_over, engine, next_attempt};
-use crate::case::cases;
-use crate::context::{Context, fingerprint};
+use super::support::{can_be_taken_over, engine, next_attempt};
+use crate::case::{Context, cases};
+use crate::values::fingerprint;
 
 cases![Engine:
     n112_a_guard_completes,
@@ -15,7 +15,7 @@ cases![Engine:
     n112_a_guard_abandons,
     n112_a_guard_renews,
     n112_a_dropped_guard_is_abandoned,
-    n112_while_a_guard_is_held_others_are_told_so,
+    n112_while_a_guard_is_held_others_are_in_flight,
 ];
 
 async fn n112_a_guard_completes(cx: Context) {
@@ -56,7 +56,7 @@ async fn n112_a_dropped_guard_is_abandoned(cx: Context) {
     assert_eq!(next_attempt(&cx, &engine).await, 2);
 }
 
-async fn n112_while_a_guard_is_held_others_are_told_so(cx: Context) {
+async fn n112_while_a_guard_is_held_others_are_in_flight(cx: Context) {
     let engine = engine(&cx);
     let guard = granted(&cx, &engine).await;
     let refused = admission(&cx, &engine).await;

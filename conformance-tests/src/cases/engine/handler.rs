@@ -1,4 +1,4 @@
-//! Handlers that return, fail, panic, or are dropped: what their callers see, and what becomes of the key.
+//! Handlers that return, fail, panic, or are dropped: what their callers get, and the state of the key afterwards.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -9,9 +9,9 @@ use bytes::Bytes;
 use idem_core::{Engine, ExecuteError, HandlerErrorPolicy, Operation, Outcome};
 use tokio::sync::oneshot;
 
-use super::{Executed, build, builder, can_be_taken_over, engine, is_completed, next_attempt, run};
-use crate::case::cases;
-use crate::context::{Context, fingerprint};
+use super::support::{Executed, build, builder, can_be_taken_over, engine, is_completed, next_attempt, run};
+use crate::case::{Context, cases};
+use crate::values::fingerprint;
 use crate::{Counted, Fault, Faulty};
 
 cases![Engine:
@@ -114,7 +114,7 @@ async fn n103_a_detached_handler_survives_its_caller(cx: Context) {
     let (key, payload) = (cx.key(), fingerprint("payload"));
     let detached = engine.execute_detached(&key, &payload, |_| async {
         let _ = started.send(());
-        Ok::<String, Infallible>(may_finish.await.expect("it is told to finish"))
+        Ok::<String, Infallible>(may_finish.await.expect("the test lets it finish"))
     });
     tokio::select! {
         outcome = detached => panic!("{outcome:?}"),

@@ -7,18 +7,17 @@ use idem_core::store::ReserveOutcome;
 use idem_core::{Attempt, ExecuteError, Operation, Outcome};
 use tokio::sync::oneshot;
 
-use super::{build, builder, can_be_taken_over, faulty, hang, next_attempt};
-use crate::Fault;
-use crate::caller::Caller;
-use crate::case::cases;
-use crate::context::{Context, MINUTE, fingerprint, joined};
+use super::support::{build, builder, can_be_taken_over, faulty, hang, next_attempt};
+use crate::case::{Context, cases, joined};
+use crate::values::{MINUTE, fingerprint};
+use crate::{Caller, Fault};
 
 cases![Engine:
     n107_a_lease_that_cannot_be_renewed_is_seen_as_lost_by_the_handler,
     n107_a_lease_that_was_lost_and_taken_is_an_outcome_of_its_own,
-    n107_a_run_whose_lease_was_taken_is_answered_by_the_run_that_was_accepted,
+    n107_a_run_whose_lease_was_taken_gets_the_answer_of_the_accepted_run,
     n109_a_heartbeat_keeps_the_key_of_a_long_handler [MovableClock],
-    n109_a_hung_handler_holds_its_key_no_longer_than_heartbeat_at_most [MovableClock],
+    n109_a_hung_handler_holds_its_key_no_longer_than_max_renewal [MovableClock],
 ];
 
 async fn n107_a_lease_that_cannot_be_renewed_is_seen_as_lost_by_the_handler(cx: Context) {
@@ -26,7 +25,7 @@ async fn n107_a_lease_that_cannot_be_renewed_is_seen_as_lost_by_the_handler(cx: 
     faults.set(Operation::Renew, Some(Fault::RequestLost));
     let handler = |attempt: Attempt| async move {
         attempt.lost().await;
-        Ok::<_, Infallible>("nobody took it".to_owned())
+        Ok::<_, Infallible>("still the owner".to_owned())
     };
     let outcome = engine.execute(&cx.key(), &fingerprint("payload"), handler).await;
     assert!(matches!(outcome, Ok(Outcome::Executed(_))), "{outcome:?}");
@@ -37,7 +36,7 @@ async fn n107_a_lease_that_was_lost_and_taken_is_an_outcome_of_its_own(cx: Conte
     assert!(matches!(&outcome, Ok(Outcome::LeaseLost(value)) if value == "the zombie's"), "{outcome:?}");
 }
 
-async fn n107_a_run_whose_lease_was_taken_is_answered_by_the_run_that_was_accepted(cx: Context) {
+async fn n107_a_run_whose_lease_was_taken_gets_the_answer_of_the_accepted_run(cx: Context) {
     let complete = async |challenger: Caller| {
         challenger.completed("the accepted").await;
     };
@@ -57,7 +56,7 @@ async fn n109_a_heartbeat_keeps_the_key_of_a_long_handler(cx: Context) {
     assert!(matches!(outcome, Ok(Outcome::Executed(_))), "{outcome:?}");
 }
 
-async fn n109_a_hung_handler_holds_its_key_no_longer_than_heartbeat_at_most(cx: Context) {
+async fn n109_a_hung_handler_holds_its_key_no_longer_than_max_renewal(cx: Context) {
     let engine = build(builder(&cx).lease(MINUTE).max_renewal(5 * MINUTE));
     let hung = hang(&cx, &engine).await;
     cx.pass(4 * MINUTE).await;
@@ -89,7 +88,7 @@ async fn lose_the_lease(
     });
     is_lost.await.expect("the handler sees it");
     let challenger = cx.caller();
-    // The handler is told early rather than late, so the store may still hold the lease for a moment.
+    // The handler learns of it early, so the store may still hold the lease for a moment.
     cx.until("the key is taken over", async || {
         matches!(challenger.reserve().await, ReserveOutcome::Reserved { attempt: 2, .. })
     })

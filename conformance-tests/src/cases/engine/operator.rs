@@ -1,4 +1,4 @@
-//! What operators do: shut an engine down, and resolve what nobody else can.
+//! What operators do: shut an engine down, and resolve keys whose outcome is unknown.
 
 use std::convert::Infallible;
 
@@ -6,9 +6,9 @@ use bytes::Bytes;
 use idem_core::{Engine, ExecuteError, ExpiredLeasePolicy, Outcome, Resolution, ResolveOutcome, StoredValue};
 use tokio::sync::oneshot;
 
-use super::{build, builder, engine, hang, is_completed, never_run, run};
-use crate::case::cases;
-use crate::context::{Context, HOUR, fingerprint, joined};
+use super::support::{build, builder, engine, hang, is_completed, never_run, run};
+use crate::case::{Context, cases, joined};
+use crate::values::{HOUR, fingerprint};
 
 cases![Engine:
     n110_a_shutdown_waits_for_what_ends,
@@ -30,7 +30,7 @@ async fn n110_a_shutdown_waits_for_what_ends(cx: Context) {
         async move {
             let handler = |_| async {
                 let _ = started.send(());
-                Ok::<String, Infallible>(may_finish.await.expect("it is told to finish"))
+                Ok::<String, Infallible>(may_finish.await.expect("the test lets it finish"))
             };
             engine.execute(&key, &fingerprint("payload"), handler).await
         }

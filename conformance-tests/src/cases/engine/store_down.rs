@@ -5,18 +5,18 @@ use std::convert::Infallible;
 use idem_core::store::ReserveOutcome;
 use idem_core::{Attempt, ExecuteError, Operation, Outcome, StoreErrorKind, StoreFailurePolicy};
 
-use super::{faulty, never_run, next_attempt, run};
+use super::support::{faulty, never_run, next_attempt, run};
 use crate::Fault;
-use crate::case::cases;
-use crate::context::{Context, fingerprint};
+use crate::case::{Context, cases};
+use crate::values::fingerprint;
 
 cases![Engine:
     n104_with_the_store_down_the_handler_does_not_run,
     n104_a_reservation_given_up_as_unknown_is_released,
-    n105_failing_open_the_handler_runs_and_the_outcome_says_so,
+    n105_failing_open_the_handler_runs_and_the_outcome_is_unprotected,
     n105_failing_open_never_covers_a_store_that_answered_with_an_error,
     n106_a_completion_that_fails_is_sent_again,
-    n106_a_completion_whose_reply_is_lost_is_executed_all_the_same,
+    n106_a_completion_whose_reply_is_lost_is_an_execution,
     n106_a_completion_that_is_never_acknowledged_is_unrecorded,
 ];
 
@@ -39,7 +39,7 @@ async fn n104_a_reservation_given_up_as_unknown_is_released(cx: Context) {
     assert_eq!(next_attempt(&cx, &engine).await, 1);
 }
 
-async fn n105_failing_open_the_handler_runs_and_the_outcome_says_so(cx: Context) {
+async fn n105_failing_open_the_handler_runs_and_the_outcome_is_unprotected(cx: Context) {
     let (engine, faults) = faulty(&cx, |builder| builder.store_failure(StoreFailurePolicy::FailOpen));
     faults.set_all(Some(Fault::Refused(StoreErrorKind::Unavailable)));
     let handler = |attempt: Attempt| async move { Ok::<_, Infallible>(attempt.is_unprotected()) };
@@ -66,7 +66,7 @@ async fn n106_a_completion_that_fails_is_sent_again(cx: Context) {
     assert!(matches!(run(&cx, &engine, "second").await, Ok(Outcome::Replayed(value)) if value == "first"));
 }
 
-async fn n106_a_completion_whose_reply_is_lost_is_executed_all_the_same(cx: Context) {
+async fn n106_a_completion_whose_reply_is_lost_is_an_execution(cx: Context) {
     let (engine, faults) = faulty(&cx, |builder| builder);
     faults.next(Operation::Complete, Fault::ReplyLost);
     assert!(matches!(run(&cx, &engine, "first").await, Ok(Outcome::Executed(_))));

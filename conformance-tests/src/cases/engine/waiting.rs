@@ -9,10 +9,10 @@ use idem_core::{Engine, InFlightPolicy, Operation, Outcome, ReservationStore};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 
-use super::{Executed, build};
+use super::support::{Executed, build};
 use crate::Counted;
-use crate::case::cases;
-use crate::context::{Context, HOUR, SECOND, fingerprint, joined, key, usual_key};
+use crate::case::{Context, cases, joined};
+use crate::values::{HOUR, SECOND, fingerprint, key, usual_key};
 
 cases![Engine:
     n71_a_thousand_waiters_have_one_run_and_are_all_answered,
@@ -20,8 +20,8 @@ cases![Engine:
     n71_a_thousand_waiters_of_another_process_cost_the_store_what_one_costs,
     n71_when_the_owner_vanishes_exactly_one_waiter_runs,
     n72_a_slow_key_delays_no_other,
-    n73_a_waiter_that_joins_at_the_instant_of_completion_is_answered,
-    n74_waiters_with_another_payload_are_given_no_bytes,
+    n73_a_waiter_that_joins_at_the_instant_of_completion_gets_the_answer,
+    n74_waiters_with_another_payload_get_no_bytes,
 ];
 
 const WAITERS: usize = 1000;
@@ -54,7 +54,7 @@ async fn n71_a_thousand_waiters_of_another_process_cost_the_store_what_one_costs
         let outcome = joined(waiter).await;
         assert!(matches!(&outcome, Ok(Outcome::Replayed(value)) if value == "the answer"), "{outcome:?}");
     }
-    // One waiter alone looks a few times a second.
+    // One waiter alone polls a few times a second.
     assert!(counted.total() <= 100, "{counted:?}");
 }
 
@@ -103,7 +103,7 @@ async fn n72_a_slow_key_delays_no_other(cx: Context) {
 }
 
 /// The waiter sets out a little later each time, so that in some round it comes at the very instant.
-async fn n73_a_waiter_that_joins_at_the_instant_of_completion_is_answered(cx: Context) {
+async fn n73_a_waiter_that_joins_at_the_instant_of_completion_gets_the_answer(cx: Context) {
     for delay in 0..40 {
         let engine = waiting(cx.store());
         let key = key("instant", format!("{delay}"));
@@ -119,7 +119,7 @@ async fn n73_a_waiter_that_joins_at_the_instant_of_completion_is_answered(cx: Co
     }
 }
 
-async fn n74_waiters_with_another_payload_are_given_no_bytes(cx: Context) {
+async fn n74_waiters_with_another_payload_get_no_bytes(cx: Context) {
     let engine = waiting(cx.store());
     let (finish, may_finish) = oneshot::channel::<()>();
     let owner = tokio::spawn({
