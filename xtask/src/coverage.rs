@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use crate::install::{NEXTEST, Need, Source, ensure};
 use crate::metadata::Metadata;
@@ -40,7 +41,7 @@ pub(crate) fn run_and_judge(workspace: &Metadata) -> Result {
 
     let lcov = fs::read_to_string(&lcov)
         .map_err(|error| Failure::Because(format!("cargo-llvm-cov left no readable report: {error}")))?;
-    let files = counted(workspace, &lcov);
+    let files = counted(&workspace.workspace_root, &lcov);
     let (machine, all) = (total(&files, STATE_MACHINE), total(&files, ""));
     let table = table(&files, &all);
     eprintln!("\n{table}");
@@ -66,8 +67,8 @@ pub(crate) fn run_and_judge(workspace: &Metadata) -> Result {
 type Lines = BTreeMap<(String, usize), bool>;
 
 /// Reads the report. It has a section for each file: `SF:<path>`, then `DA:<line>,<times>` for each line that holds code.
-fn counted(workspace: &Metadata, lcov: &str) -> BTreeMap<String, Lines> {
-    let root = format!("{}/{MEASURED}", workspace.workspace_root.display());
+fn counted(root: &Path, lcov: &str) -> BTreeMap<String, Lines> {
+    let root = format!("{}/{MEASURED}", root.display());
     let mut files = BTreeMap::<String, Lines>::new();
     for section in lcov.split("end_of_record") {
         let path = section.lines().find_map(|record| record.strip_prefix("SF:"));
@@ -133,7 +134,31 @@ fn percent(lines: &Lines) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{env, process};
+
     use super::*;
+
+    #[test]
+    fn only_the_code_of_the_crate_is_counted() {
+        let root = env::temp_dir().join(format!("idem-coverage-{}", process::id()));
+        let sources = root.join(MEASURED).join("transition");
+        fs::create_dir_all(&sources).unwrap();
+        fs::write(sources.join("mod.rs"), "fn a() {}\nfn b() {}\n#[cfg(test)]\nmod tests {\nfn c() {}\n}\n")
+            .unwrap();
+        let section =
+            |file: &str, lines: &str| format!("SF:{}/{file}\nFN:1,a\n{lines}end_of_record\n", root.display());
+        let lcov = [
+            section("idem-core/src/transition/mod.rs", "DA:1,2\nDA:2,0\nDA:5,1\n"),
+            section("idem-core/src/transition/tests.rs", "DA:1,1\n"),
+            section("idem-memory/src/lib.rs", "DA:1,1\n"),
+        ];
+        let files = counted(&root, &lcov.concat());
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["transition/mod.rs"]);
+        let all = total(&files, STATE_MACHINE);
+        assert_eq!((all.len(), percent(&all)), (2, 50.0));
+        assert!(table(&files, &all).contains("| transition/mod.rs | 2 | 50.0 % | 2 |"));
+    }
 
     #[test]
     fn tests_begin_at_their_module() {

@@ -66,7 +66,10 @@ impl Metadata {
 
     /// Those that users build.
     pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {
-        let is_published = |package: &&Package| !package.manifest["publish"].is_array();
+        // An empty list of registries, for `publish = false`.
+        let is_published = |package: &&Package| {
+            list(&package.manifest["publish"]).next().is_some() || package.manifest["publish"].is_null()
+        };
         self.members().into_iter().filter(is_published)
     }
 }
