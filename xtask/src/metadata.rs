@@ -1,6 +1,6 @@
 //! What `cargo metadata` says about the workspace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -58,9 +58,7 @@ impl Metadata {
 
     /// The name of the package in this folder; the folder's own if there is none.
     pub(crate) fn package_in(&self, folder: &str) -> String {
-        let manifest = self.workspace_root.join(folder).join("Cargo.toml");
-        let is_there =
-            |package: &&&Package| text(&package.manifest["manifest_path"]) == manifest.to_string_lossy();
+        let is_there = |package: &&&Package| package.folder() == self.workspace_root.join(folder);
         self.members().iter().find(is_there).map_or(folder, |package| &package.name).to_owned()
     }
 
@@ -83,6 +81,11 @@ impl Package {
             rust_version: json["rust_version"].as_str().map(str::to_owned),
             manifest: json.clone(),
         }
+    }
+
+    /// Where its manifest is.
+    pub(crate) fn folder(&self) -> PathBuf {
+        Path::new(&text(&self.manifest["manifest_path"])).with_file_name("")
     }
 
     /// The features in the order of their names.
