@@ -27,16 +27,16 @@ use std::fmt;
 
 use tracing::{debug, error, warn};
 
-use crate::engine::attempt::Ownership;
+use crate::engine::run::Run;
 use crate::{ExecuteError, Key, Operation, Outcome, StoreError};
 
-pub(crate) fn takeover(ownership: &Ownership) {
+pub(crate) fn takeover(run: &Run) {
     count("idem_takeovers_total");
     warn!(
         name: "idem.takeover",
         target: "idem_core",
-        key = %ownership.key.digest(),
-        attempt = ownership.number,
+        key = %run.key.digest(),
+        attempt = run.attempt,
         "an earlier attempt may have had its effect"
     );
 }
@@ -45,51 +45,51 @@ pub(crate) fn unprotected(key: &Key, error: &StoreError) {
     warn!(name: "idem.unprotected", target: "idem_core", key = %key.digest(), error = %Chain(error), "running without protection");
 }
 
-pub(crate) fn lease_lost(ownership: &Ownership) {
+pub(crate) fn lease_lost(run: &Run) {
     warn!(
         name: "idem.lease_lost",
         target: "idem_core",
-        key = %ownership.key.digest(),
-        attempt = ownership.number,
+        key = %run.key.digest(),
+        attempt = run.attempt,
         "the key is no longer this run's"
     );
 }
 
-pub(crate) fn renewal_failed(ownership: &Ownership, error: &StoreError) {
+pub(crate) fn renewal_failed(run: &Run, error: &StoreError) {
     count("idem_renewal_failures_total");
-    warn!(name: "idem.renewal_failed", target: "idem_core", key = %ownership.key.digest(), error = %Chain(error), "a lease was not renewed");
+    warn!(name: "idem.renewal_failed", target: "idem_core", key = %run.key.digest(), error = %Chain(error), "a lease was not renewed");
 }
 
-pub(crate) fn heartbeat_ended(ownership: &Ownership) {
+pub(crate) fn heartbeat_ended(run: &Run) {
     warn!(
         name: "idem.heartbeat_ended",
         target: "idem_core",
-        key = %ownership.key.digest(),
-        attempt = ownership.number,
+        key = %run.key.digest(),
+        attempt = run.attempt,
         "the run is too old to be renewed; its lease will run out"
     );
 }
 
-pub(crate) fn unrecorded(ownership: &Ownership, error: &StoreError) {
+pub(crate) fn unrecorded(run: &Run, error: &StoreError) {
     error!(
         name: "idem.unrecorded",
         target: "idem_core",
-        key = %ownership.key.digest(),
-        attempt = ownership.number,
+        key = %run.key.digest(),
+        attempt = run.attempt,
         error = %Chain(error),
         "the handler ran, and its completion was not acknowledged"
     );
 }
 
-pub(crate) fn not_kept(ownership: &Ownership, error: &StoreError) {
-    warn!(name: "idem.not_kept", target: "idem_core", key = %ownership.key.digest(), error = %Chain(error), "the answer was not kept");
+pub(crate) fn not_kept(run: &Run, error: &StoreError) {
+    warn!(name: "idem.not_kept", target: "idem_core", key = %run.key.digest(), error = %Chain(error), "the answer was not kept");
 }
 
-pub(crate) fn unsettled(ownership: &Ownership, error: &StoreError) {
+pub(crate) fn unsettled(run: &Run, error: &StoreError) {
     warn!(
         name: "idem.unsettled",
         target: "idem_core",
-        key = %ownership.key.digest(),
+        key = %run.key.digest(),
         operation = %error.operation,
         error = %Chain(error),
         "not acknowledged; the lease will run out"

@@ -1,309 +1,261 @@
-//! Getting in: from a key to an [`Admission`], through the store and, under `Wait`, through the shared flight.
+//! [`admit`]: from a request to an [`Admission`], through the store and, under `Wait`, through the single flight.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::answer::{Answer, StoredValue};
 use crate::backoff::Backoff;
-use crate::engine::Shared;
-use crate::engine::attempt::Ownership;
-use crate::engine::given_up::GivenUp;
-use crate::engine::reservation::{Grant, Reservation};
-use crate::engine::retry::{Resend, call};
-use crate::engine::settlement::Surrender;
-use crate::engine::shutdown::{Active, Activity, shutting_down};
-use crate::engine::single_flight::{Boarding, Lead, Verdict, Watched};
-use crate::store::{OwnerToken, ReserveOutcome, ReserveRequest, StateView};
-use crate::{
-    Admission, Answer, Attempt, Effect, ExpiredLeasePolicy, Fingerprint, InFlightPolicy, Key, Operation,
-    StoreError, StoreErrorKind, StoreFailurePolicy, observe,
-};
+use crate::engine::attempt::Attempt;
+use crate::engine::reservation::Reservation;
+use crate::engine::reserve::{Grant, Request, Reserved};
+use crate::engine::retry::{RetryPolicy, retry};
+use crate::engine::run::Run;
+use crate::engine::shared::Shared;
+use crate::engine::single_flight::{Joined, Leader, RemoteOwner, SharedResult};
+use crate::engine::tracker::{RunGuard, shutting_down};
+use crate::error::{Operation, StoreError, StoreErrorKind};
+use crate::fingerprint::Fingerprint;
+use crate::key::Key;
+use crate::observe;
+use crate::policy::{InFlightPolicy, StoreFailurePolicy};
+use crate::store::StateView;
 
-/// The first pause between two looks at a record that another process owns. Doubled each time, up to
-/// [`LONGEST_POLL`], with jitter.
+/// The first pause between two polls of a record that another process owns. Doubled each time, up to [`LONGEST_POLL`].
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(250);
 
-/// How often a reservation is tried that is stale, or that is over when it is granted. A new token is stale only if
-/// its own release overtook it, so a second one is already beyond what can happen.
-const RESERVE_TRIES: usize = 3;
+/// Whether a caller may run. Returned by [`Engine::reserve`](crate::Engine::reserve).
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large variant is the common one, and is moved once")]
+#[must_use = "an admission says whether to run, and dropping a granted one abandons the key"]
+pub enum Admission {
+    /// Run, then settle the reservation.
+    Granted(Reservation),
+    /// Run without protection: the store could not be reached, and the engine is set to
+    /// [`FailOpen`](crate::StoreFailurePolicy::FailOpen).
+    Unprotected(Attempt),
+    /// Do not run: this is the stored answer.
+    Replayed(StoredValue),
+    /// Do not run: another caller runs this request now.
+    InFlight {
+        /// How long the other caller's lease still lasts, as far as it is known: when to ask again.
+        retry_after: Duration,
+    },
+    /// Do not run: the key was used for another request.
+    FingerprintMismatch,
+    /// Do not run: the lease of an earlier attempt is over, and the engine is set to
+    /// [`Refuse`](crate::ExpiredLeasePolicy::Refuse).
+    LeaseExpired {
+        /// The number of that attempt.
+        attempt: u32,
+    },
+    /// Do not run: the request was executed before, but its answer was not kept.
+    NotKept,
+}
 
 /// An admission, and what has to be kept while the caller runs without protection.
 pub(crate) struct Admitted {
     pub(crate) admission: Admission,
-    pub(crate) unprotected: Option<Unprotected>,
+    pub(crate) unprotected: Option<UnprotectedRun>,
 }
 
-/// Counts an unprotected run, and keeps the waiters of its flight from running beside it.
-pub(crate) struct Unprotected {
-    _active: Active,
-    _lead: Option<Lead>,
+/// Counts an unprotected run, and keeps the other callers of its request waiting.
+pub(crate) struct UnprotectedRun {
+    _tracked: RunGuard,
+    _leader: Option<Leader>,
 }
 
-/// Asks for the key, as the engine's policies say. Ends at once when the engine is shut down.
+/// Asks for the key as the engine's settings say. Returns at once when the engine is shut down.
 pub(crate) async fn admit(
     shared: &Arc<Shared>,
     key: &Key,
     fingerprint: &Fingerprint,
 ) -> Result<Admitted, StoreError> {
-    let active = Activity::enter(shared)?;
-    let caller = Caller::new(shared, key, fingerprint);
+    let tracked = shared.tracker.enter()?;
+    let request = Request::new(shared, key, fingerprint);
     tokio::select! {
         biased;
-        admitted = caller.admit(active) => admitted,
-        () = shared.activity.closed() => Err(shutting_down()),
+        admitted = ask(request, tracked) => admitted,
+        () = shared.tracker.closed() => Err(shutting_down()),
     }
 }
 
-/// One caller of one request.
-pub(crate) struct Caller<'a> {
-    pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) key: &'a Key,
-    pub(crate) fingerprint: &'a Fingerprint,
-    pub(crate) expired_lease: ExpiredLeasePolicy,
-    /// What is done with a reservation that is given up.
-    pub(crate) when_given_up: Surrender,
-    /// Captured at the beginning, for what has to be done when the caller is gone.
-    pub(crate) runtime: Option<Handle>,
-}
-
-/// What the store answered a reservation.
-pub(crate) enum Reserved {
-    Granted(Grant),
-    InFlight {
-        lease_left: Duration,
-    },
-    /// Something that is true for every caller of this request.
-    Decided(Verdict),
-}
-
-impl<'a> Caller<'a> {
-    pub(crate) fn new(shared: &'a Arc<Shared>, key: &'a Key, fingerprint: &'a Fingerprint) -> Self {
-        let expired_lease = shared.policy.expired_lease;
-        let (when_given_up, runtime) = (Surrender::Release, Handle::try_current().ok());
-        Self { shared, key, fingerprint, expired_lease, when_given_up, runtime }
+async fn ask(request: Request<'_>, tracked: RunGuard) -> Result<Admitted, StoreError> {
+    if let InFlightPolicy::Wait { timeout } = request.shared.settings.in_flight {
+        // Boxed, so that the futures of callers that do not wait stay small.
+        return Box::pin(wait(request, timeout, tracked)).await;
     }
-
-    async fn admit(mut self, active: Active) -> Result<Admitted, StoreError> {
-        let InFlightPolicy::Wait { timeout } = self.shared.policy.in_flight else {
-            return match self.reserve().await {
-                Ok(Reserved::Granted(grant)) => {
-                    let runtime = self.runtime.take();
-                    self.granted(grant, runtime, None, active)
-                }
-                Ok(Reserved::InFlight { lease_left }) => Ok(in_flight(lease_left)),
-                Ok(Reserved::Decided(verdict)) => decided(verdict),
-                Err(error) if self.may_fail_open(&error) => Ok(self.unprotected(&error, None, active)),
-                Err(error) => Err(error),
-            };
-        };
-        // Boxed, so that those who do not wait do not carry the waiting about with them.
-        Box::pin(self.wait(timeout, active)).await
-    }
-
-    async fn wait(&self, timeout: Duration, active: Active) -> Result<Admitted, StoreError> {
-        let deadline = Instant::now() + timeout;
-        match self.shared.flights.board(self.key, *self.fingerprint, sleep_until(deadline)).await {
-            Boarding::Lead(lead) => self.lead(lead, deadline, active).await,
-            Boarding::Verdict(verdict) => decided(verdict),
-            Boarding::Elapsed { retry_after } => Ok(in_flight(retry_after)),
-        }
-    }
-
-    /// Reserves, or watches the owner until it is done, gone, or the deadline has come. Goes on where the lead before
-    /// left off.
-    async fn lead(&self, mut lead: Lead, deadline: Instant, active: Active) -> Result<Admitted, StoreError> {
-        loop {
-            let known = lead.watched();
-            if known.is_none_or(|watched| watched.may_be_free) {
-                lead.ask();
-                match self.reserve().await {
-                    Ok(Reserved::Granted(grant)) => {
-                        return self.granted(grant, self.runtime.clone(), Some(lead), active);
-                    }
-                    Ok(Reserved::InFlight { lease_left }) => lead.watch(next_look(known, lease_left)),
-                    Ok(Reserved::Decided(verdict)) => {
-                        lead.land(verdict.clone());
-                        return decided(verdict);
-                    }
-                    // Not if an owner has been seen: then it is no longer unknown whether somebody may be running.
-                    Err(error) if known.is_none() && self.may_fail_open(&error) => {
-                        return Ok(self.unprotected(&error, Some(lead), active));
-                    }
-                    Err(error) => {
-                        lead.land(Verdict::Failed(error.clone()));
-                        return Err(error);
-                    }
-                }
-            }
-            match self.watch(&mut lead, deadline).await {
-                Seen::MayBeFree => {}
-                Seen::Decided(verdict) => {
-                    lead.land(verdict.clone());
-                    return decided(verdict);
-                }
-                Seen::Elapsed { lease_left } => return Ok(in_flight(lease_left)),
-            }
-        }
-    }
-
-    /// Looks at the record until it may be free, is decided, or the deadline has come.
-    async fn watch(&self, lead: &mut Lead, deadline: Instant) -> Seen {
-        while let Some(watched) = lead.watched() {
-            sleep_until(watched.next_look.min(deadline)).await;
-            let now = Instant::now();
-            let elapsed = Seen::Elapsed { lease_left: watched.lease_ends.saturating_duration_since(now) };
-            if now >= deadline {
-                return elapsed;
-            }
-
-            lead.ask();
-            let within = self.shared.policy.reserve_timeout.min(deadline - now);
-            let send = || self.shared.store.get(self.key);
-            let view = match call(Operation::Get, within, Resend::Transient, send).await {
-                Ok(view) => view,
-                // It was this caller's patience that ended, and not the store's time.
-                Err(_) if Instant::now() + FIRST_POLL >= deadline => return elapsed,
-                Err(error) => return Seen::Decided(Verdict::Failed(error)),
-            };
-            let Some(view) = view else { return may_be_free(lead, watched) };
-            if view.fingerprint != *self.fingerprint {
-                return Seen::Decided(Verdict::FingerprintMismatch);
-            }
-            match view.state {
-                StateView::Completed { answer, .. } => return Seen::Decided(Verdict::Answered(answer)),
-                StateView::InFlight { .. } if view.can_be_taken_over() => return may_be_free(lead, watched),
-                StateView::InFlight { lease_left, .. } => lead.watch(next_look(Some(watched), lease_left)),
-            }
-        }
-        Seen::MayBeFree
-    }
-
-    /// Asks the store for the key, under a new token.
-    pub(crate) async fn reserve(&self) -> Result<Reserved, StoreError> {
-        let policy = &self.shared.policy;
-        let mut owner = OwnerToken::random();
-        for _ in 0..RESERVE_TRIES {
-            let (outcome, sent_at) = self.send(owner).await?;
-            return Ok(match outcome {
-                ReserveOutcome::Reserved { attempt, fence, lease_left } => {
-                    // The answer may have taken longer than the lease. Asking again with the same token renews it.
-                    if policy.lease.as_duration() <= policy.reserve_timeout && sent_at.elapsed() >= lease_left
-                    {
-                        continue;
-                    }
-                    Reserved::Granted(Grant { owner, attempt, fence, lease_left, sent_at })
-                }
-                ReserveOutcome::Stale => {
-                    owner = OwnerToken::random();
-                    continue;
-                }
-                ReserveOutcome::InFlight { lease_left, .. } => Reserved::InFlight { lease_left },
-                ReserveOutcome::LeaseExpired { attempt } => {
-                    Reserved::Decided(Verdict::LeaseExpired { attempt })
-                }
-                ReserveOutcome::FingerprintMismatch => Reserved::Decided(Verdict::FingerprintMismatch),
-                ReserveOutcome::Completed { answer, .. } => Reserved::Decided(Verdict::Answered(answer)),
-            });
-        }
-        drop(GivenUp::new(self, owner));
-        Err(StoreError::new(StoreErrorKind::Timeout, Effect::Unknown, Operation::Reserve)
-            .with_source("the store grants leases that are over before they arrive; make the lease longer"))
-    }
-
-    /// Sends a reservation; and when the sending that was answered began.
-    async fn send(&self, owner: OwnerToken) -> Result<(ReserveOutcome, Instant), StoreError> {
-        let policy = &self.shared.policy;
-        let request = ReserveRequest::new(owner, *self.fingerprint, policy.lease)
-            .record_ttl(policy.record_ttl)
-            .on_expired_lease(self.expired_lease);
-        let mut sent_at = Instant::now();
-        let mut is_first = true;
-        let sending = || {
-            if !std::mem::take(&mut is_first) {
-                sent_at = Instant::now();
-            }
-            self.shared.store.reserve(self.key, request.clone())
-        };
-        let given_up = GivenUp::new(self, owner);
-        let result = call(Operation::Reserve, policy.reserve_timeout, Resend::Unknown, sending).await;
-        match &result {
-            Err(error) if error.effect == Effect::Unknown => drop(given_up),
-            _ => given_up.disarm(),
-        }
-        Ok((result?, sent_at))
-    }
-
-    /// Takes charge of a granted key, unless the engine was shut down meanwhile: then the key is given back.
-    fn granted(
-        &self,
-        grant: Grant,
-        runtime: Option<Handle>,
-        lead: Option<Lead>,
-        active: Active,
-    ) -> Result<Admitted, StoreError> {
-        let reservation = Reservation::new(self.key, *self.fingerprint, grant, runtime, lead, active);
-        // Asked only now that the run is registered: a shutdown that begins after this finds it there.
-        if self.shared.activity.is_closed() {
-            reservation.give_back();
-            return Err(shutting_down());
-        }
-        Ok(admitted(Admission::Granted(reservation)))
-    }
-
-    /// Whether the policy covers this failure: only that of a reservation, and only of a store that does not answer.
-    fn may_fail_open(&self, error: &StoreError) -> bool {
-        self.shared.policy.store_failure == StoreFailurePolicy::FailOpen
-            && matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
-    }
-
-    fn unprotected(&self, error: &StoreError, lead: Option<Lead>, active: Active) -> Admitted {
-        observe::unprotected(self.key, error);
-        let attempt = Attempt::new(Arc::new(Ownership::unprotected(self.key)));
-        let unprotected = Unprotected { _active: active.unprotected(), _lead: lead };
-        Admitted { admission: Admission::Unprotected(attempt), unprotected: Some(unprotected) }
+    match request.reserve().await {
+        Ok(Reserved::Granted(grant)) => granted(request, grant, None, tracked),
+        Ok(Reserved::InFlight { lease_left }) => Ok(in_flight(lease_left)),
+        Ok(Reserved::Result(result)) => admitted_by(result),
+        Err(error) if may_fail_open(&request, &error) => Ok(unprotected(&request, &error, None, tracked)),
+        Err(error) => Err(error),
     }
 }
 
-/// How a look at a record of another owner ended.
-enum Seen {
-    MayBeFree,
-    Decided(Verdict),
+async fn wait(request: Request<'_>, timeout: Duration, tracked: RunGuard) -> Result<Admitted, StoreError> {
+    let deadline = Instant::now() + timeout;
+    let single_flight = &request.shared.single_flight;
+    match single_flight.join(request.key, *request.fingerprint, sleep_until(deadline)).await {
+        Joined::Leader(leader) => lead(request, leader, deadline, tracked).await,
+        Joined::Result(result) => admitted_by(result),
+        Joined::Elapsed { retry_after } => Ok(in_flight(retry_after)),
+    }
+}
+
+/// Reserves, or polls the owner's record until the owner is done, gone, or the deadline is reached. Continues where an
+/// earlier leader stopped.
+async fn lead(
+    request: Request<'_>,
+    mut leader: Leader,
+    deadline: Instant,
+    tracked: RunGuard,
+) -> Result<Admitted, StoreError> {
+    loop {
+        let known = leader.remote();
+        if known.is_none_or(|remote| remote.may_be_gone) {
+            leader.begin_request();
+            match request.reserve().await {
+                Ok(Reserved::Granted(grant)) => return granted(request, grant, Some(leader), tracked),
+                Ok(Reserved::InFlight { lease_left }) => leader.set_remote(next_poll(known, lease_left)),
+                Ok(Reserved::Result(result)) => {
+                    leader.publish(result.clone());
+                    return admitted_by(result);
+                }
+                // Not if an owner was seen: it may still be running.
+                Err(error) if known.is_none() && may_fail_open(&request, &error) => {
+                    return Ok(unprotected(&request, &error, Some(leader), tracked));
+                }
+                Err(error) => {
+                    leader.publish(SharedResult::Failed(error.clone()));
+                    return Err(error);
+                }
+            }
+        }
+        match poll_remote(&request, &mut leader, deadline).await {
+            PollResult::MayBeGone => {}
+            PollResult::Result(result) => {
+                leader.publish(result.clone());
+                return admitted_by(result);
+            }
+            PollResult::Elapsed { lease_left } => return Ok(in_flight(lease_left)),
+        }
+    }
+}
+
+/// How the polling of another owner's record ended.
+enum PollResult {
+    MayBeGone,
+    Result(SharedResult),
     Elapsed { lease_left: Duration },
 }
 
-fn may_be_free(lead: &Lead, watched: Watched) -> Seen {
-    lead.watch(Watched { may_be_free: true, ..watched });
-    Seen::MayBeFree
+/// Polls the record until its owner may be gone, there is a result, or the deadline is reached.
+async fn poll_remote(request: &Request<'_>, leader: &mut Leader, deadline: Instant) -> PollResult {
+    while let Some(remote) = leader.remote() {
+        sleep_until(remote.next_poll.min(deadline)).await;
+        let now = Instant::now();
+        let elapsed = PollResult::Elapsed { lease_left: remote.lease_ends.saturating_duration_since(now) };
+        if now >= deadline {
+            return elapsed;
+        }
+
+        leader.begin_request();
+        let timeout = request.shared.settings.reserve_timeout.min(deadline - now);
+        let get = || request.shared.store.get(request.key);
+        let view = match retry(Operation::Get, timeout, RetryPolicy::IfTransient, get).await {
+            Ok(view) => view,
+            // The caller's time is up, not the store's.
+            Err(_) if Instant::now() + FIRST_POLL >= deadline => return elapsed,
+            Err(error) => return PollResult::Result(SharedResult::Failed(error)),
+        };
+        match view {
+            Some(view) if view.fingerprint != *request.fingerprint => {
+                return PollResult::Result(SharedResult::FingerprintMismatch);
+            }
+            Some(view) if !view.can_be_taken_over() => match view.state {
+                StateView::Completed { answer, .. } => {
+                    return PollResult::Result(SharedResult::Answered(answer));
+                }
+                StateView::InFlight { lease_left, .. } => {
+                    leader.set_remote(next_poll(Some(remote), lease_left));
+                }
+            },
+            Some(_) | None => {
+                leader.set_remote(RemoteOwner { may_be_gone: true, ..remote });
+                return PollResult::MayBeGone;
+            }
+        }
+    }
+    PollResult::MayBeGone
 }
 
-/// When to look next at a record whose owner has `lease_left`: after a pause that doubles each time, but not long after
-/// the lease has ended. Where the last look found the key free and it was not, the end of the lease is no guide.
-fn next_look(before: Option<Watched>, lease_left: Duration) -> Watched {
-    let mut backoff = before.map_or(Backoff::new(FIRST_POLL, LONGEST_POLL), |watched| watched.backoff);
+/// When to poll a record next whose owner has `lease_left`: after a pause that doubles each time, but soon after the
+/// lease has ended. After a poll that found the key free although it was not, the end of the lease says nothing.
+fn next_poll(before: Option<RemoteOwner>, lease_left: Duration) -> RemoteOwner {
+    let mut backoff = before.map_or(Backoff::new(FIRST_POLL, LONGEST_POLL), |remote| remote.backoff);
     let pause = backoff.next_pause();
-    let is_guide = before.is_none_or(|watched| !watched.may_be_free);
-    let wait = if is_guide { pause.min(lease_left.max(FIRST_POLL)) } else { pause };
+    let wait = if before.is_some_and(|remote| remote.may_be_gone) {
+        pause
+    } else {
+        pause.min(lease_left.max(FIRST_POLL))
+    };
     let now = Instant::now();
-    Watched { lease_ends: now + lease_left, next_look: now + wait, backoff, may_be_free: false }
+    RemoteOwner { lease_ends: now + lease_left, next_poll: now + wait, backoff, may_be_gone: false }
 }
 
-fn admitted(admission: Admission) -> Admitted {
-    Admitted { admission, unprotected: None }
+/// Takes charge of a granted key, unless the engine was shut down meanwhile: then the key is released.
+fn granted(
+    request: Request<'_>,
+    grant: Grant,
+    leader: Option<Leader>,
+    tracked: RunGuard,
+) -> Result<Admitted, StoreError> {
+    let shared = request.shared;
+    let reservation = Reservation::new(request, grant, leader, tracked);
+    // Checked after the run is registered: a shutdown that begins after this check finds the run there.
+    if shared.tracker.is_closed() {
+        reservation.release_in_background();
+        return Err(shutting_down());
+    }
+    Ok(admitted(Admission::Granted(reservation)))
+}
+
+/// Whether the policy covers this failure: only one of a reservation, and only of a store that does not answer.
+fn may_fail_open(request: &Request<'_>, error: &StoreError) -> bool {
+    request.shared.settings.store_failure == StoreFailurePolicy::FailOpen
+        && matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
+}
+
+fn unprotected(
+    request: &Request<'_>,
+    error: &StoreError,
+    leader: Option<Leader>,
+    tracked: RunGuard,
+) -> Admitted {
+    observe::unprotected(request.key, error);
+    let attempt = Attempt::new(Arc::new(Run::unprotected(request.key)));
+    let unprotected = UnprotectedRun { _tracked: tracked.unprotected(), _leader: leader };
+    Admitted { admission: Admission::Unprotected(attempt), unprotected: Some(unprotected) }
+}
+
+fn admitted_by(result: SharedResult) -> Result<Admitted, StoreError> {
+    Ok(admitted(match result {
+        SharedResult::Answered(Answer::Value(value)) => Admission::Replayed(value),
+        SharedResult::Answered(Answer::NotKept) => Admission::NotKept,
+        SharedResult::FingerprintMismatch => Admission::FingerprintMismatch,
+        SharedResult::LeaseExpired { attempt } => Admission::LeaseExpired { attempt },
+        SharedResult::Failed(error) => return Err(error),
+    }))
 }
 
 fn in_flight(retry_after: Duration) -> Admitted {
     admitted(Admission::InFlight { retry_after })
 }
 
-fn decided(verdict: Verdict) -> Result<Admitted, StoreError> {
-    Ok(admitted(match verdict {
-        Verdict::Answered(Answer::Value(response)) => Admission::Replayed(response),
-        Verdict::Answered(Answer::NotKept) => Admission::NotKept,
-        Verdict::FingerprintMismatch => Admission::FingerprintMismatch,
-        Verdict::LeaseExpired { attempt } => Admission::LeaseExpired { attempt },
-        Verdict::Failed(error) => return Err(error),
-    }))
+fn admitted(admission: Admission) -> Admitted {
+    Admitted { admission, unprotected: None }
 }

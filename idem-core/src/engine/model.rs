@@ -14,14 +14,14 @@ use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
-use crate::engine::single_flight::{Boarding, Flights, Lead, Verdict};
+use crate::engine::single_flight::{Joined, Leader, SharedResult, SingleFlight};
 use crate::store::{
     Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, StateView, Timestamp,
     transition,
 };
 use crate::{
     AbandonOutcome, Admission, Answer, CompleteOutcome, Engine, Fingerprint, Key, ReleaseOutcome,
-    RenewOutcome, ReservationStore, StoreError, StoredValue,
+    RenewOutcome, ReservationStore, StoreError, StoredValue, store::Span,
 };
 
 const SCHEDULES: usize = 3000;
@@ -113,7 +113,7 @@ struct Leads {
 
 impl Leads {
     /// Holds the lead for a while; the number of this lead.
-    fn hold(&self, _lead: &Lead) -> usize {
+    fn hold(&self, _lead: &Leader) -> usize {
         assert_eq!(self.now.fetch_add(1, Ordering::SeqCst), 0, "two callers have the lead");
         thread::yield_now();
         self.now.fetch_sub(1, Ordering::SeqCst);
@@ -124,19 +124,19 @@ impl Leads {
 #[test]
 fn every_waiter_gets_the_lead_or_a_verdict_and_the_flight_is_gone_in_the_end() {
     check(|| {
-        let (flights, leads) = (Flights::new(), Arc::new(Leads::default()));
+        let (single_flight, leads) = (SingleFlight::new(), Arc::new(Leads::default()));
         let callers: Vec<_> = (0..4)
             .map(|_| {
-                let (flights, leads) = (Arc::clone(&flights), Arc::clone(&leads));
-                thread::spawn(move || match block_on(flights.board(&key(), fingerprint(), pending())) {
+                let (single_flight, leads) = (Arc::clone(&single_flight), Arc::clone(&leads));
+                thread::spawn(move || match block_on(single_flight.join(&key(), fingerprint(), pending())) {
                     // The first two fail: the lead must pass on. The third has an answer.
-                    Boarding::Lead(lead) => {
+                    Joined::Leader(lead) => {
                         if leads.hold(&lead) >= 2 {
-                            lead.land(Verdict::Answered(Answer::NotKept));
+                            lead.publish(SharedResult::Answered(Answer::NotKept));
                         }
                     }
-                    Boarding::Verdict(verdict) => assert!(matches!(verdict, Verdict::Answered(_))),
-                    Boarding::Elapsed { .. } => panic!("nobody's time is up"),
+                    Joined::Result(result) => assert!(matches!(result, SharedResult::Answered(_))),
+                    Joined::Elapsed { .. } => panic!("nobody's time is up"),
                 })
             })
             .collect();
@@ -144,7 +144,7 @@ fn every_waiter_gets_the_lead_or_a_verdict_and_the_flight_is_gone_in_the_end() {
             caller.join().unwrap();
         }
         assert!(leads.ever.load(Ordering::SeqCst) >= 3);
-        assert!(flights.is_empty());
+        assert!(single_flight.is_empty());
     });
 }
 
@@ -152,22 +152,22 @@ fn every_waiter_gets_the_lead_or_a_verdict_and_the_flight_is_gone_in_the_end() {
 fn a_refusal_is_never_older_than_the_wait_for_it() {
     check(|| {
         // What the store would say; it changes with every look.
-        let (flights, truth) = (Flights::new(), Arc::new(AtomicU32::new(0)));
+        let (single_flight, truth) = (SingleFlight::new(), Arc::new(AtomicU32::new(0)));
         let callers: Vec<_> = (0..3)
             .map(|_| {
-                let (flights, truth) = (Arc::clone(&flights), Arc::clone(&truth));
+                let (single_flight, truth) = (Arc::clone(&single_flight), Arc::clone(&truth));
                 thread::spawn(move || {
                     let before = truth.load(Ordering::SeqCst);
-                    match block_on(flights.board(&key(), fingerprint(), pending())) {
-                        Boarding::Lead(mut lead) => {
-                            lead.ask();
+                    match block_on(single_flight.join(&key(), fingerprint(), pending())) {
+                        Joined::Leader(mut lead) => {
+                            lead.begin_request();
                             let attempt = truth.fetch_add(1, Ordering::SeqCst) + 1;
-                            lead.land(Verdict::LeaseExpired { attempt });
+                            lead.publish(SharedResult::LeaseExpired { attempt });
                         }
-                        Boarding::Verdict(Verdict::LeaseExpired { attempt }) => {
+                        Joined::Result(SharedResult::LeaseExpired { attempt }) => {
                             assert!(attempt > before, "told {attempt}, which was over before the call");
                         }
-                        _ => panic!("there is no other verdict"),
+                        _ => panic!("there is no other result"),
                     }
                 })
             })
@@ -175,7 +175,7 @@ fn a_refusal_is_never_older_than_the_wait_for_it() {
         for caller in callers {
             caller.join().unwrap();
         }
-        assert!(flights.is_empty());
+        assert!(single_flight.is_empty());
     });
 }
 

@@ -1,46 +1,48 @@
-//! What the engine answers: [`Outcome`] and [`ExecuteError`] for a whole execution, [`Admission`] for a reservation.
+//! [`Outcome`] and [`ExecuteError`]: how an execution ends.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Attempt, CodecError, Reservation, StoreError, StoredValue};
+use crate::codec::CodecError;
+use crate::error::StoreError;
 
-/// How an execution ended. Exhaustive on purpose: whoever answers a client has to decide about each.
+/// How an execution ended. Exhaustive on purpose: code that answers a client has to handle each variant.
 #[derive(Clone, Debug)]
 #[must_use = "an outcome says whether the handler ran and whose answer this is"]
 pub enum Outcome<T> {
-    /// The handler ran, and its value is stored for duplicates. (If the store called it too large, it is recorded that
-    /// the request was executed; duplicates are told [`NotKept`](Self::NotKept) then.)
-    Executed(T),
-    /// The handler did not run now: this is the answer of the run that was accepted.
+    /// The handler ran, and its value is stored for duplicates.
     ///
-    /// It can also be the answer to a handler that did run, and lost its lease to a run that was accepted.
+    /// If the value is too large for the store, the store records only that the request was executed. Duplicates get
+    /// [`NotKept`](Self::NotKept) then.
+    Executed(T),
+    /// The answer of an accepted run. The handler did not run now.
+    ///
+    /// A handler that ran can get it too: when it lost its lease, and the run that took the key over was accepted.
     Replayed(T),
-    /// Another caller is running the same request.
+    /// Another caller runs this request now.
     InFlight {
-        /// When asking again makes sense: the rest of the other's lease, as far as it is known.
+        /// How long the other caller's lease still lasts, as far as it is known: when to ask again.
         retry_after: Duration,
     },
     /// The key was used for another request. Nothing of that request is shown.
     FingerprintMismatch,
-    /// An earlier attempt's lease is over, nobody knows what it did, and
-    /// [`Refuse`](crate::ExpiredLeasePolicy::Refuse) forbids to run again. An operator has to
-    /// [resolve](crate::Engine::resolve) the key.
+    /// The lease of an earlier attempt is over, its effect is unknown, and the engine is set to
+    /// [`Refuse`](crate::ExpiredLeasePolicy::Refuse). An operator has to [resolve](crate::Engine::resolve) the key.
     LeaseExpired {
         /// The number of that attempt.
         attempt: u32,
     },
     /// The request was executed before, but its answer was not kept.
     NotKept,
-    /// The handler ran without any protection: the store could not be reached, and
-    /// [`FailOpen`](crate::StoreFailurePolicy::FailOpen) is set. Nothing is recorded.
+    /// The handler ran without protection: the store could not be reached, and the engine is set to
+    /// [`FailOpen`](crate::StoreFailurePolicy::FailOpen). Nothing is recorded.
     Unprotected(T),
-    /// The handler ran, but its key was lost while it did, and no accepted answer was found in its place: another
-    /// attempt may be running. Its value is *not* the request's answer.
+    /// The handler ran, but it lost its key, and no accepted answer was found: another attempt may be running. The value
+    /// is *not* the request's answer.
     LeaseLost(T),
-    /// The handler ran, but the store did not acknowledge the completion in time. Duplicates may be told that the
-    /// request is in flight, and a later attempt may run.
+    /// The handler ran, but the store did not acknowledge the completion in time. Duplicates may get
+    /// [`InFlight`](Self::InFlight), and a later attempt may run.
     Unrecorded {
         /// What the handler returned.
         value: T,
@@ -49,43 +51,64 @@ pub enum Outcome<T> {
     },
 }
 
+impl<T> Outcome<T> {
+    /// The value of this outcome, if it has one.
+    ///
+    /// - [`Executed`](Self::Executed) and [`Replayed`](Self::Replayed) have the request's answer.
+    /// - [`Unprotected`](Self::Unprotected), [`LeaseLost`](Self::LeaseLost) and [`Unrecorded`](Self::Unrecorded) have
+    ///   what this handler returned. Duplicates may get another value. Match on the outcome where that matters.
+    /// - All others have none.
+    pub fn into_value(self) -> Option<T> {
+        match self {
+            Self::Executed(value)
+            | Self::Replayed(value)
+            | Self::Unprotected(value)
+            | Self::LeaseLost(value)
+            | Self::Unrecorded { value, .. } => Some(value),
+            Self::InFlight { .. } | Self::FingerprintMismatch | Self::LeaseExpired { .. } | Self::NotKept => {
+                None
+            }
+        }
+    }
+}
+
 /// Why an execution has no outcome.
 #[derive(Debug, Error)]
 pub enum ExecuteError<E> {
-    /// The handler ran and returned this error. The key was released, or abandoned if the engine is set so.
+    /// The handler returned this error. The key was released or abandoned, as the engine's
+    /// [`HandlerErrorPolicy`](crate::HandlerErrorPolicy) says.
     #[error("the handler failed")]
     Handler(#[source] E),
     /// The store failed before the handler ran.
     #[error("the store failed, and the handler did not run")]
     Store(#[from] StoreError),
-    /// A value could not be encoded, or a stored answer could not be decoded.
+    /// The handler's value could not be encoded, or a stored value could not be decoded.
     #[error("the answer could not be converted")]
     Codec(#[from] CodecError),
 }
 
-/// Whether a caller may run, as [`Engine::reserve`](crate::Engine::reserve) answers.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "the large variant is the common one, and is moved once")]
-#[must_use = "an admission says whether to run, and dropping a granted one abandons the key"]
-pub enum Admission {
-    /// Run, then settle the reservation.
-    Granted(Reservation),
-    /// Run without protection: the store could not be reached, and the engine is set to fail open.
-    Unprotected(Attempt),
-    /// Do not run: this is the stored answer.
-    Replayed(StoredValue),
-    /// Do not run: another caller is.
-    InFlight {
-        /// When asking again makes sense.
-        retry_after: Duration,
-    },
-    /// Do not run: the key was used for another request.
-    FingerprintMismatch,
-    /// Do not run: an earlier attempt's lease is over, and taking over is refused.
-    LeaseExpired {
-        /// The number of that attempt.
-        attempt: u32,
-    },
-    /// Do not run: the request was executed before, but its answer was not kept.
-    NotKept,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Effect, Operation, StoreErrorKind};
+
+    #[test]
+    fn an_outcome_has_a_value_if_a_handler_returned_one() {
+        let error = StoreError::new(StoreErrorKind::Timeout, Effect::Unknown, Operation::Complete);
+        let with_value = [
+            Outcome::Executed(7),
+            Outcome::Replayed(7),
+            Outcome::Unprotected(7),
+            Outcome::LeaseLost(7),
+            Outcome::Unrecorded { value: 7, error },
+        ];
+        assert!(with_value.into_iter().all(|outcome| outcome.into_value() == Some(7)));
+        let without: [Outcome<u32>; 4] = [
+            Outcome::InFlight { retry_after: Duration::ZERO },
+            Outcome::FingerprintMismatch,
+            Outcome::LeaseExpired { attempt: 1 },
+            Outcome::NotKept,
+        ];
+        assert!(without.into_iter().all(|outcome| outcome.into_value().is_none()));
+    }
 }

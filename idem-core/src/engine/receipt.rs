@@ -1,27 +1,29 @@
-//! [`Receipt`]: finds out what became of a reservation that was handed to somebody else.
+//! [`Receipt`]: finds out what became of a reservation that was passed on.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::Shared;
-use crate::engine::attempt::Ownership;
-use crate::engine::retry::{Resend, call};
+use crate::answer::Answer;
+use crate::engine::retry::{RetryPolicy, retry};
+use crate::engine::run::Run;
 use crate::engine::settlement;
-use crate::store::{RecordView, StateView};
-use crate::{Answer, Fingerprint, Operation, ReleaseOutcome, StoreError};
+use crate::engine::shared::Shared;
+use crate::error::{Operation, StoreError};
+use crate::fingerprint::Fingerprint;
+use crate::store::{RecordView, ReleaseOutcome, StateView};
 
 /// Keeps track of a reservation that was [handed out](crate::Reservation::hand_out).
 ///
-/// A handler that takes the reservation may complete it in a transaction, release it, or drop it. Afterwards
+/// A handler that gets the reservation may complete it in a transaction, release it, or drop it. Afterwards
 /// [`outcome`](Self::outcome) says what the store knows, whatever the handler says.
 pub struct Receipt {
     shared: Arc<Shared>,
-    run: Arc<Ownership>,
+    run: Arc<Run>,
     fingerprint: Fingerprint,
 }
 
-/// What became of a reservation that was handed out. Exhaustive on purpose: the code that answers a client has to decide
-/// about each case.
+/// What became of a reservation that was handed out. Exhaustive on purpose: code that answers a client has to handle
+/// each variant.
 #[derive(Clone, Debug)]
 #[must_use = "it says what the request's answer is"]
 pub enum ReceiptOutcome {
@@ -38,18 +40,19 @@ pub enum ReceiptOutcome {
 }
 
 impl Receipt {
-    pub(crate) fn new(shared: &Arc<Shared>, run: &Arc<Ownership>, fingerprint: Fingerprint) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, run: &Arc<Run>, fingerprint: Fingerprint) -> Self {
         Self { shared: Arc::clone(shared), run: Arc::clone(run), fingerprint }
     }
 
-    /// Asks the store what became of the run, within the engine's `reserve_timeout`.
+    /// Asks the store what became of the run. Takes at most the engine's `reserve_timeout` for each of at most two
+    /// operations.
     ///
-    /// Call it when nobody uses the reservation any more: a run that is still in flight is abandoned, so that the next
+    /// Call it when nothing uses the reservation any more: a run that is still in flight is abandoned, so that the next
     /// request runs at once.
     pub async fn outcome(&self) -> ReceiptOutcome {
-        let within = self.shared.policy.reserve_timeout;
+        let timeout = self.shared.settings.reserve_timeout;
         let get = || self.shared.store.get(&self.run.key);
-        let view = match call(Operation::Get, within, Resend::Transient, get).await {
+        let view = match retry(Operation::Get, timeout, RetryPolicy::IfTransient, get).await {
             Ok(view) => view.filter(|view| view.fingerprint == self.fingerprint),
             Err(error) => return ReceiptOutcome::Unknown(error),
         };
@@ -59,25 +62,25 @@ impl Receipt {
             }
             Some(record) if record.fence == self.run.fence => {
                 if !record.can_be_taken_over() {
-                    // What is not acknowledged goes on in the background: the reservation was dropped.
+                    // If this fails, the reservation's own abandon is still being retried in the background.
                     let store = &*self.shared.store;
-                    drop(settlement::abandon(store, &self.run, within, Resend::Transient).await);
+                    drop(settlement::abandon(store, &self.run, timeout, RetryPolicy::IfTransient).await);
                 }
                 ReceiptOutcome::NotCompleted
             }
-            // A key that was taken over has a further attempt; one that was released and reserved again has not.
-            Some(record) if record.attempt > self.run.number => ReceiptOutcome::LeaseLost,
+            // A takeover counts as a further attempt. A reservation after a release does not.
+            Some(record) if record.attempt > self.run.attempt => ReceiptOutcome::LeaseLost,
             Some(_) => ReceiptOutcome::ReservedAgain,
             None => self.outcome_without_record().await,
         }
     }
 
-    /// Nobody holds the key: this run gave it up, or another run did that had taken it over. A release tells which: the
-    /// token that released a key is told so again.
+    /// Nobody owns the key: it was released by this run, or by another one that had taken it over. A second release tells
+    /// which: it is `Lost` for every token but the one that released the key.
     async fn outcome_without_record(&self) -> ReceiptOutcome {
-        let within = self.shared.policy.reserve_timeout;
+        let timeout = self.shared.settings.reserve_timeout;
         let store = &*self.shared.store;
-        match settlement::release(store, &self.run, within, Resend::Transient).await {
+        match settlement::release(store, &self.run, timeout, RetryPolicy::IfTransient).await {
             Ok(ReleaseOutcome::Lost) => ReceiptOutcome::LeaseLost,
             _ => ReceiptOutcome::NotCompleted,
         }

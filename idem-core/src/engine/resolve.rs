@@ -1,25 +1,23 @@
-//! Resolving by hand what nobody else can: a key whose owner is gone and whose outcome only an operator can find out.
+//! [`Engine::resolve`]: an operator settles a key whose owner is gone and whose outcome is unknown.
 
 use std::time::Duration;
 
-use crate::engine::admission::{Caller, Reserved};
+use crate::answer::{Answer, StoredValue};
+use crate::engine::Engine;
 use crate::engine::reservation::Reservation;
-use crate::engine::retry::{Resend, call};
-use crate::engine::settlement::Surrender;
-use crate::engine::shutdown::Activity;
-use crate::engine::single_flight::Verdict;
-use crate::store::StateView;
-use crate::{
-    Answer, CompleteOutcome, Engine, ExpiredLeasePolicy, Key, Operation, ReleaseOutcome, StoreError,
-    StoredValue,
-};
+use crate::engine::reserve::{Request, Reserved};
+use crate::engine::retry::{RetryPolicy, retry};
+use crate::engine::single_flight::SharedResult;
+use crate::error::{Operation, StoreError};
+use crate::key::Key;
+use crate::store::{CompleteOutcome, ReleaseOutcome, StateView};
 
 /// What an operator found out about a run of unknown outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It had its effect, and this is what duplicates are to be answered.
+    /// The run had its effect. Duplicates get this value.
     Complete(StoredValue),
-    /// It had no effect: the request may run again.
+    /// The run had no effect. The request may run again.
     Release,
 }
 
@@ -31,32 +29,31 @@ pub enum ResolveOutcome {
     Resolved,
     /// There is no record of the key: nothing to resolve.
     NotFound,
-    /// Its owner is alive. Wait for it, or stop it and wait for its lease to end.
+    /// The owner is alive. Wait for it, or stop it and wait until its lease ends.
     StillRunning {
-        /// How long its lease still runs.
+        /// How long its lease still lasts.
         lease_left: Duration,
     },
-    /// It was completed; the answer is kept.
+    /// The key was completed before. Its answer is kept.
     AlreadyCompleted,
-    /// The key is resolved as completed, but the store called the response too large: duplicates are told that it was
-    /// not kept.
+    /// The key is resolved as completed, but the value is too large for the store: duplicates get `NotKept`.
     NotKept,
-    /// The record went away, or somebody took the key over, at the same time. Look again.
+    /// The record went away, or another owner took the key over, at the same time. Check the key again.
     Lost,
 }
 
 impl Engine {
-    /// Completes or releases a key whose owner's lease is over: the way out of
+    /// Completes or releases a key whose owner's lease is over. Use it when an execution ends as
     /// [`LeaseExpired`](crate::Outcome::LeaseExpired).
     ///
-    /// The operator takes the key over as a further attempt and settles it in its own name, so every rule about tokens
-    /// and fences holds for it too: a late completion of the old owner is refused. If this fails halfway, the key
-    /// can be resolved again: at once, or when the operator's lease is over if the store did not acknowledge its end.
+    /// The operator takes the key over as a further attempt and settles it under a token of its own. So all rules about
+    /// tokens and fences hold: a late completion of the old owner is refused. If a call fails halfway, resolve the key
+    /// again: at once, or, if the store did not acknowledge the end of the first call, when the operator's lease is over.
     pub async fn resolve(&self, key: &Key, resolution: Resolution) -> Result<ResolveOutcome, StoreError> {
         let shared = self.shared();
-        let active = Activity::enter(shared)?;
-        let within = shared.policy.reserve_timeout;
-        let view = call(Operation::Get, within, Resend::Transient, || shared.store.get(key)).await?;
+        let tracked = shared.tracker.enter()?;
+        let (timeout, get) = (shared.settings.reserve_timeout, || shared.store.get(key));
+        let view = retry(Operation::Get, timeout, RetryPolicy::IfTransient, get).await?;
         let Some(view) = view else { return Ok(ResolveOutcome::NotFound) };
         match view.state {
             StateView::Completed { .. } => return Ok(ResolveOutcome::AlreadyCompleted),
@@ -66,27 +63,22 @@ impl Engine {
             StateView::InFlight { .. } => {}
         }
 
-        let operator = Caller {
-            expired_lease: ExpiredLeasePolicy::TakeOver,
-            when_given_up: Surrender::Abandon,
-            ..Caller::new(shared, key, &view.fingerprint)
-        };
-        let grant = match operator.reserve().await? {
+        let request = Request { is_operator: true, ..Request::new(shared, key, &view.fingerprint) };
+        let grant = match request.reserve().await? {
             Reserved::Granted(grant) => grant,
             Reserved::InFlight { lease_left } => return Ok(ResolveOutcome::StillRunning { lease_left }),
-            Reserved::Decided(Verdict::Answered(_)) => return Ok(ResolveOutcome::AlreadyCompleted),
-            Reserved::Decided(_) => return Ok(ResolveOutcome::Lost),
+            Reserved::Result(SharedResult::Answered(_)) => return Ok(ResolveOutcome::AlreadyCompleted),
+            Reserved::Result(_) => return Ok(ResolveOutcome::Lost),
         };
         let is_takeover = grant.attempt > view.attempt;
-        let reservation =
-            Reservation::new(key, view.fingerprint, grant, operator.runtime.clone(), None, active);
+        let reservation = Reservation::new(request, grant, None, tracked);
         if !is_takeover {
-            // The record went away between the look and the reservation, and this one is of the operator's own making.
+            // The record went away after the `get`: the operator has reserved a free key.
             return reservation.release().await.map(|_| ResolveOutcome::Lost);
         }
 
         Ok(match resolution {
-            Resolution::Complete(response) => match reservation.complete_as(response.into()).await? {
+            Resolution::Complete(value) => match reservation.complete_as(value.into()).await? {
                 (CompleteOutcome::AnswerConflict | CompleteOutcome::Lost, _) => ResolveOutcome::Lost,
                 (_, Answer::NotKept) => ResolveOutcome::NotKept,
                 (_, Answer::Value(_)) => ResolveOutcome::Resolved,

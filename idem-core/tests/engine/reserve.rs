@@ -167,7 +167,7 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("max_renewal", EngineBuilder::max_renewal),
         ("reserve_timeout", EngineBuilder::reserve_timeout),
         ("complete_timeout", EngineBuilder::complete_timeout),
-        ("in_flight wait", |builder, at_most| builder.in_flight(InFlightPolicy::Wait { timeout: at_most })),
+        ("in_flight timeout", |builder, timeout| builder.in_flight(InFlightPolicy::Wait { timeout })),
     ];
     for (name, set) in settings {
         for wrong in [Duration::ZERO, Span::MAX.as_duration() + Duration::from_secs(1)] {

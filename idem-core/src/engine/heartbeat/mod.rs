@@ -3,7 +3,7 @@
 //! INV-1: a reservation is in the queue from the moment that it was granted until it is settled, so the queue is also
 //! the engine's list of what is live.
 //! INV-2: nothing is awaited and no store is called under the lock.
-//! INV-3: a [`Ticket`] never touches another's entry, also when its slot was used again: the serial numbers differ.
+//! INV-3: a [`RenewalHandle`] never touches another's entry, also when its slot was used again: the serial numbers differ.
 //! INV-4: renewals that failed before use at most half of the places, so that a part of the store that hangs does not
 //! keep the leases of the rest from being renewed. What hangs is noticed once: each 128 leases of a part that begins
 //! to hang delay the others by one [`LONGEST_SILENCE`], so a thousand of them are outlived by a lease of a minute.
@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::engine::attempt::Ownership;
 use crate::engine::heartbeat::queue::{Lane, Pace, Slot};
+use crate::engine::run::Run;
 use crate::store::Span;
 use crate::sync::{Mutex, lock};
 use crate::{Effect, Operation, RenewOutcome, ReservationStore, StoreError, StoreErrorKind, observe};
@@ -53,7 +53,7 @@ struct Queue {
 
 /// Names one entry of the queue.
 #[derive(Clone, Copy)]
-pub(crate) struct Ticket {
+pub(crate) struct RenewalHandle {
     runtime: Id,
     slot: Slot,
 }
@@ -67,9 +67,9 @@ impl Heartbeat {
     pub(crate) fn register(
         self: &Arc<Self>,
         runtime: &Handle,
-        run: Arc<Ownership>,
+        run: Arc<Run>,
         sent_at: Instant,
-    ) -> Ticket {
+    ) -> RenewalHandle {
         let id = runtime.id();
         let due = sent_at + self.interval(Pace::Steady);
         let mut queue = lock(&self.queue);
@@ -90,11 +90,11 @@ impl Heartbeat {
             // Not under the lock: a runtime that is shutting down drops the driver at once, and its end takes the lock.
             runtime.spawn(Driver { heartbeat: Arc::clone(self), runtime: id, wake }.run());
         }
-        Ticket { runtime: id, slot }
+        RenewalHandle { runtime: id, slot }
     }
 
     /// Ends the renewal. A ticket that was removed before does nothing.
-    pub(crate) fn remove(&self, ticket: Ticket) {
+    pub(crate) fn remove(&self, ticket: RenewalHandle) {
         let mut queue = lock(&self.queue);
         // Dropped after the lock is let go: the last of it may free a key.
         let removed = queue.lane(ticket.runtime).and_then(|lane| lane.remove(ticket.slot));
@@ -103,7 +103,7 @@ impl Heartbeat {
     }
 
     /// Every live run, in no particular order.
-    pub(crate) fn live(&self) -> Vec<Arc<Ownership>> {
+    pub(crate) fn live(&self) -> Vec<Arc<Run>> {
         lock(&self.queue).lanes.iter().flat_map(Lane::runs).collect()
     }
 
@@ -124,7 +124,7 @@ impl Heartbeat {
     }
 
     /// Renews one lease. How it is to go on: at which pace, or not at all.
-    async fn renew(&self, run: &Ownership) -> Option<Pace> {
+    async fn renew(&self, run: &Run) -> Option<Pace> {
         // Only runs with a lease are registered.
         let lease = run.lease.as_ref()?;
         let sent_at = Instant::now();
@@ -184,7 +184,7 @@ impl Driver {
                 }
                 let Some(lane) = queue.lane(self.runtime) else { return };
                 for (slot, pace, run) in lane.take_due(Instant::now(), free, RENEWALS_AT_ONCE / 2) {
-                    let ticket = Ticket { runtime: self.runtime, slot };
+                    let ticket = RenewalHandle { runtime: self.runtime, slot };
                     let heartbeat = Arc::clone(&self.heartbeat);
                     renewals.spawn(Renewal { heartbeat, ticket, pace, run, next: Some(Pace::Hurried) }.run());
                 }
@@ -212,9 +212,9 @@ impl Drop for Driver {
 /// One renewal under way. However it ends, by a panic of the store too, its entry goes back into the queue.
 struct Renewal {
     heartbeat: Arc<Heartbeat>,
-    ticket: Ticket,
+    ticket: RenewalHandle,
     pace: Pace,
-    run: Arc<Ownership>,
+    run: Arc<Run>,
     /// At which pace the entry goes back.
     next: Option<Pace>,
 }
@@ -247,7 +247,7 @@ mod tests {
         let heartbeat =
             Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600));
         let runtime = Handle::current();
-        let run = || Arc::new(Ownership::unprotected(&Key::new("scope", "name").unwrap()));
+        let run = || Arc::new(Run::unprotected(&Key::new("scope", "name").unwrap()));
         let first = heartbeat.register(&runtime, run(), Instant::now());
         heartbeat.remove(first);
         let second = heartbeat.register(&runtime, run(), Instant::now());
@@ -263,7 +263,7 @@ mod tests {
         let store = Arc::new(crate::store::tests::NoStore);
         let heartbeat =
             Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600));
-        let run = Arc::new(Ownership::unprotected(&Key::new("scope", "name").unwrap()));
+        let run = Arc::new(Run::unprotected(&Key::new("scope", "name").unwrap()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         heartbeat.register(runtime.handle(), run, Instant::now());
         assert_eq!(heartbeat.live().len(), 1);

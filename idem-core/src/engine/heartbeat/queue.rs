@@ -15,7 +15,7 @@ use tokio::runtime::Id;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::engine::attempt::Ownership;
+use crate::engine::run::Run;
 
 pub(crate) struct Lane {
     pub(crate) runtime: Id,
@@ -38,7 +38,7 @@ enum Sleep {
 
 struct Entry {
     serial: u64,
-    run: Arc<Ownership>,
+    run: Arc<Run>,
     due: Instant,
     /// Which list the entry is in; none while its renewal is under way, and once it is renewed no more.
     pace: Option<Pace>,
@@ -80,21 +80,21 @@ impl Lane {
         }
     }
 
-    pub(crate) fn insert(&mut self, serial: u64, run: Arc<Ownership>, due: Instant) -> Slot {
+    pub(crate) fn insert(&mut self, serial: u64, run: Arc<Run>, due: Instant) -> Slot {
         let entry = Entry { serial, run, due, pace: None, previous: None, next: None };
         let index = self.entries.insert(entry);
         self.enqueue(index, Pace::Steady, due);
         Slot { index, serial }
     }
 
-    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Arc<Ownership>> {
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Arc<Run>> {
         self.get(slot)?;
         self.dequeue(slot.index);
         Some(self.entries.remove(slot.index).run)
     }
 
     /// The runs of all entries, in no particular order.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = Arc<Ownership>> + '_ {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Arc<Run>> + '_ {
         self.entries.iter().map(|(_, entry)| Arc::clone(&entry.run))
     }
 
@@ -105,7 +105,7 @@ impl Lane {
         now: Instant,
         limit: usize,
         hurried_limit: usize,
-    ) -> Vec<(Slot, Pace, Arc<Ownership>)> {
+    ) -> Vec<(Slot, Pace, Arc<Run>)> {
         let mut due = Vec::new();
         while due.len() < limit {
             let Some(index) = self.first(hurried_limit).filter(|&index| self.entries[index].due <= now)
@@ -216,8 +216,8 @@ mod tests {
         Lane::new(Handle::current().id(), Arc::new(Notify::new()))
     }
 
-    fn run() -> Arc<Ownership> {
-        Arc::new(Ownership::unprotected(&Key::new("scope", "name").unwrap()))
+    fn run() -> Arc<Run> {
+        Arc::new(Run::unprotected(&Key::new("scope", "name").unwrap()))
     }
 
     /// What is in a list, and that its links agree in both directions.
