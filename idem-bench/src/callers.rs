@@ -1,4 +1,4 @@
-//! Callers who all ask at once.
+//! Callers that all ask at once.
 
 use std::ops::Range;
 use std::sync::Arc;

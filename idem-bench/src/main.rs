@@ -5,12 +5,12 @@
 //!     [--store memory:|sqlite:DIRECTORY|postgres:DIRECTORY|redis:|http:] [--quick] [--runs N] [--json FILE]
 //! ```
 //!
-//! The rules: *floor* (the storage's own cheapest way to do the same work) and *subject* (idem) alternate in one
-//! process, for at least seven rounds. What counts is the median, with its spread, of the rounds' differences or
-//! ratios. Everything goes through the public API with default options, keys are random, each key has an answer of its
-//! own, and every answer is checked. All of it runs three times; a target that is missed in one of them is missed.
+//! *Floor* (the storage's cheapest way to do the same work) and *subject* (idem) alternate in one process, for at least
+//! seven rounds. A figure is the median of the rounds' differences or ratios, with its spread. The subject is used
+//! through its public API with default options. Keys are random, each key has its own answer, and every answer is checked.
+//! Everything runs three times; a target that is missed once is missed.
 //!
-//! The exit status is 1 if a target was missed, and 0 with `--quick`, whose figures are too short to judge by.
+//! The exit status is 1 if a target was missed. It is 0 with `--quick`, whose rounds are too short to judge by.
 
 mod callers;
 mod flush;
@@ -35,18 +35,18 @@ use crate::report::Report;
 /// Measures what idem adds to its storages.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What to measure: `memory:`, or `http:`, the HTTP layer on the memory store; `sqlite:` or `postgres:` and the directory
-    /// on whose disk its files are made; `redis:` or `valkey:`, a server that is started for the purpose. Or the URL of a
-    /// Redis that nobody else uses, or of a Postgres database, whose schema `idem_bench` is made and dropped.
+    /// What to measure: `memory:`; `http:`, the HTTP layer on the memory store; `sqlite:` or `postgres:` and a directory for
+    /// the files; `redis:` or `valkey:`, which start a server; the URL of a Redis without other users; or the URL of a
+    /// Postgres database, in which the schema `idem_bench` is made and dropped.
     #[arg(long, default_value = "memory:")]
     store: String,
-    /// Fewer and shorter rounds, in a single run: shows that everything works, in seconds.
+    /// Fewer and shorter rounds, in one run: shows within seconds that everything works.
     #[arg(long)]
     quick: bool,
-    /// How often all of it is measured; a target counts as met by three.
+    /// How many times everything is measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     runs: u8,
-    /// Also write the figures, with those of every run, to this file.
+    /// Also writes the figures of every run to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// What a child process of the memory figure measures; it prints one number.

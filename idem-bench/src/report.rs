@@ -19,7 +19,7 @@ pub(crate) struct Figure {
     pub(crate) target: Target,
     pub(crate) value: Spread,
     /// What explains the value, in the same unit: the floor, the subject, the same of another map.
-    pub(crate) beside: Vec<(&'static str, Spread)>,
+    pub(crate) comparisons: Vec<(&'static str, Spread)>,
     /// How long the disk took to flush a page at that time, in milliseconds, where that is part of the value.
     pub(crate) flush: Option<Spread>,
 }
@@ -73,14 +73,14 @@ impl Report {
     pub(crate) fn to_json(&self) -> Value {
         let figure = |runs: Vec<&Figure>| {
             let run = |figure: &&Figure| {
-                let beside: serde_json::Map<_, _> = figure
-                    .beside
+                let comparisons: serde_json::Map<_, _> = figure
+                    .comparisons
                     .iter()
                     .map(|(name, spread)| ((*name).to_owned(), spread_json(spread)))
                     .collect();
                 json!({
                     "value": spread_json(&figure.value),
-                    "beside": beside,
+                    "comparisons": comparisons,
                     "flush_ms": figure.flush.as_ref().map(spread_json),
                     "met": figure.is_met(),
                 })
@@ -107,21 +107,21 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["figure", "target", "measured (least .. greatest)", "verdict", "beside it"]);
+        table.set_header(["figure", "target", "measured (least .. greatest)", "verdict", "compared with"]);
         for runs in self.by_figure() {
             let figure = runs[0];
             let lines = |line: &dyn Fn(&Figure) -> String| {
                 runs.iter().map(|figure| line(figure)).collect::<Vec<_>>().join("\n")
             };
             let measured = lines(&|figure| spread(&figure.value, figure.unit));
-            let beside = lines(&|figure| {
+            let comparisons = lines(&|figure| {
                 let of =
                     |(name, value): &(&str, Spread)| format!("{name} {}", number(value.median, figure.unit));
                 let flush = figure.flush.map(|flush| format!("flush {}", number(flush.median, "ms")));
-                figure.beside.iter().map(of).chain(flush).collect::<Vec<_>>().join(", ")
+                figure.comparisons.iter().map(of).chain(flush).collect::<Vec<_>>().join(", ")
             });
             let what = format!("{} {}", figure.id, figure.what);
-            table.add_row([what, target(figure), measured, verdict(&runs), beside]);
+            table.add_row([what, target(figure), measured, verdict(&runs), comparisons]);
         }
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         writeln!(
@@ -177,8 +177,16 @@ mod tests {
         let mut report = Report::new("memory:", false);
         for value in values {
             let value = Spread::single(value);
-            let (what, beside) = ("something".to_owned(), vec![("floor", Spread::single(1.0))]);
-            report.add_run(vec![Figure { id: "a", what, unit: "ns", target, value, beside, flush: None }]);
+            let (what, comparisons) = ("something".to_owned(), vec![("floor", Spread::single(1.0))]);
+            report.add_run(vec![Figure {
+                id: "a",
+                what,
+                unit: "ns",
+                target,
+                value,
+                comparisons,
+                flush: None,
+            }]);
         }
         report
     }

@@ -56,7 +56,7 @@ impl Rounds {
     }
 }
 
-/// Runs both once without counting, then in turns; whoever went first in one round goes second in the next.
+/// Runs both once without counting, then in turns; the side that goes first changes with each round.
 pub(crate) fn alternate(
     rounds: usize,
     mut floor: impl FnMut() -> f64,

@@ -37,7 +37,6 @@
 //! states they do not look at. With such a one `get` says what is wrong, and an answer that is stored over it is `Corrupt`
 //! for whoever asks for it: nothing runs again.
 
-
 use bytes::Bytes;
 use idem_core::store::{OwnerToken, Record, ReserveRequest, Span, State, Timestamp};
 use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};

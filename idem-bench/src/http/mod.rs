@@ -52,7 +52,7 @@ pub(crate) fn run(scale: &Scale) -> Result<Vec<Figure>, Box<dyn Error>> {
             unit: "ns",
             target: Target::AtMost(most),
             value: rounds.difference(),
-            beside: vec![
+            comparisons: vec![
                 ("bare handler", rounds.floor()),
                 ("with the layer", rounds.subject()),
                 ("GET (miss), run, SET", crate::rounds::Spread::single(cached)),

@@ -28,7 +28,7 @@ pub(super) fn figure(rounds: usize, runtime: &Runtime) -> Figure {
         unit: "ns",
         target: Target::AtMost(1e6),
         value: Spread::of(took),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     }
 }

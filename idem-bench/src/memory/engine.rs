@@ -65,7 +65,7 @@ pub(super) fn first(scale: &Scale, runtime: &Runtime) -> Result<Figure, Box<dyn 
         unit: "ns",
         target: Target::AtMost(600.0),
         value: rounds.difference(),
-        beside: vec![("floor", rounds.floor()), ("engine", rounds.subject())],
+        comparisons: vec![("floor", rounds.floor()), ("engine", rounds.subject())],
         flush: None,
     })
 }

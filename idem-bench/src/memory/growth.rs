@@ -40,7 +40,7 @@ pub(super) fn worst_and_slowdown(scale: &Scale, runtime: &Runtime) -> [Figure; 2
         unit: "ms",
         target: Target::AtMost(20.0),
         value: millis(store_worst),
-        beside: vec![("DashMap", millis(floor_worst)), ("idle machine", millis(worst_pause(took)))],
+        comparisons: vec![("DashMap", millis(floor_worst)), ("idle machine", millis(worst_pause(took)))],
         flush: None,
     };
     [worst, slowdown(scale, runtime, &floor, &store)]
@@ -106,7 +106,7 @@ fn slowdown(scale: &Scale, runtime: &Runtime, large_floor: &Floor, large_store: 
         unit: "x",
         target: Target::AtMost(1.3),
         value: of_store.ratio(),
-        beside: vec![("DashMap", of_floor.ratio())],
+        comparisons: vec![("DashMap", of_floor.ratio())],
         flush: None,
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn first(scale: &Scale, runtime: &Runtime) -> Figure {
         unit: "ns",
         target: Target::AtMost(250.0),
         value: rounds.difference(),
-        beside: vec![("floor", rounds.floor()), ("store", rounds.subject())],
+        comparisons: vec![("floor", rounds.floor()), ("store", rounds.subject())],
         flush: None,
     }
 }
@@ -112,7 +112,7 @@ pub(super) fn replay(scale: &Scale, runtime: &Runtime) -> Figure {
         unit: "ns",
         target: Target::AtMost(150.0),
         value: rounds.subject(),
-        beside: vec![("floor", rounds.floor())],
+        comparisons: vec![("floor", rounds.floor())],
         flush: None,
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn refusal(scale: &Scale, runtime: &Runtime) -> Figure {
         unit: "ns",
         target: Target::AtMost(200.0),
         value: rounds.subject(),
-        beside: vec![("floor", rounds.floor())],
+        comparisons: vec![("floor", rounds.floor())],
         flush: None,
     }
 }

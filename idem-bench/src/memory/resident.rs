@@ -48,7 +48,7 @@ pub(super) fn figure(scale: &Scale) -> Result<Figure, Box<dyn Error>> {
         unit: "B",
         target: Target::AtMost(200.0),
         value: in_child("store")?,
-        beside: vec![("DashMap", in_child("floor")?), ("keys and answers alone", in_child("bytes")?)],
+        comparisons: vec![("DashMap", in_child("floor")?), ("keys and answers alone", in_child("bytes")?)],
         flush: None,
     })
 }

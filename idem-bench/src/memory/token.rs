@@ -36,7 +36,7 @@ pub(super) fn draw(scale: &Scale) -> Figure {
         unit: "ns",
         target: Target::Untargeted,
         value: rounds.subject(),
-        beside: vec![("getrandom", rounds.floor())],
+        comparisons: vec![("getrandom", rounds.floor())],
         flush: None,
     }
 }

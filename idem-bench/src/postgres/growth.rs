@@ -64,7 +64,7 @@ pub(super) fn slowdown_and_size(
             unit: "x",
             target: Target::Untargeted,
             value: rounds.ratio(),
-            beside: Vec::new(),
+            comparisons: Vec::new(),
             flush: None,
         },
         Figure {
@@ -77,7 +77,7 @@ pub(super) fn slowdown_and_size(
             unit: "B",
             target: Target::Untargeted,
             value: Spread::single(table.median + indexes.median),
-            beside: vec![("table", table), ("indexes", indexes)],
+            comparisons: vec![("table", table), ("indexes", indexes)],
             flush: None,
         },
         sweep(scale, runtime, operator, &large)?,
@@ -109,7 +109,7 @@ fn sweep(
         unit: "ms",
         target: Target::Untargeted,
         value: Spread::of(took),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     })
 }

@@ -3,8 +3,8 @@
 //! - [`floor`]: the same work in plain statements, on the same pool.
 //! - [`throughput`]: first requests by 1 to 64 callers at once (figures a to d), and the log that they write (g).
 //! - [`replay`]: a replay against a bare `SELECT` (e), and 64 refusals at once (f).
-//! - [`growth`]: what a large table costs, and how large it is (h to j). Filling it takes minutes, so that only the first
-//!   run has these figures.
+//! - [`growth`]: what a large table costs, and how large it is (h to j). Filling it takes minutes, so only the first run has
+//!   these figures.
 //! - [`server`]: the server that is measured.
 //!
 //! Everything is made in the schema `idem_bench` of the database, which is dropped before and after.
@@ -24,8 +24,7 @@ use crate::report::Figure;
 
 pub(crate) use self::setup::Scale;
 
-/// The figures of a run; `store` is `postgres:` and a directory, on whose disk a server of our own is then, or the URL of a
-/// database.
+/// The figures of a run. `store` is `postgres:` and a directory, in which a server is started, or the URL of a database.
 pub(crate) fn run(scale: &Scale, store: &str, is_first: bool) -> Result<Vec<Figure>, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let server = runtime.block_on(server::Server::of(store));

@@ -1,4 +1,4 @@
-//! Figure e: a replay against a bare `SELECT` of the answer. Figure f: 64 duplicates of a running request, refused, and beside
+//! Figure e: a replay against a bare `SELECT` of the answer. Figure f: 64 duplicates of a running request, refused, and next to
 //! it as many bare `SELECT`s.
 
 use std::error::Error;
@@ -72,7 +72,7 @@ fn replays(scale: &Scale, runtime: &Runtime, load: &Load, floor: &Floor, store: 
         unit: "x",
         target: Target::AtLeast(0.75),
         value: rounds.speed(),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     }
 }
@@ -122,7 +122,7 @@ fn refusals(scale: &Scale, runtime: &Runtime, load: &Load, floor: &Floor, store:
         unit: "ms",
         target: Target::AtMost(3.5),
         value: Spread::of(took.split_off(1)),
-        beside: vec![("as many bare SELECTs", Spread::of(bare.split_off(1)))],
+        comparisons: vec![("as many bare SELECTs", Spread::of(bare.split_off(1)))],
         flush: None,
     }
 }

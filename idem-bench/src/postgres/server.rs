@@ -1,4 +1,4 @@
-//! The measured server: one of our own on the disk of a directory, or one that already runs.
+//! The measured server: one that is started in a directory, or one that already runs.
 
 use std::io;
 use std::path::Path;

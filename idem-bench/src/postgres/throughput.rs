@@ -1,4 +1,4 @@
-//! Figures a to d: first requests by 1, 8, 32 and 64 callers at once, against the same work in plain statements, and beside
+//! Figures a to d: first requests by 1, 8, 32 and 64 callers at once, against the same work in plain statements, and next to
 //! it against those prepared. And
 //! figure g: how many bytes of the write-ahead log each takes.
 
@@ -68,7 +68,7 @@ fn of(
         unit: "x",
         target: Target::AtLeast(0.85),
         value: rounds.speed(),
-        beside: vec![("of prepared", prepared.speed())],
+        comparisons: vec![("of prepared", prepared.speed())],
         flush: None,
     })
 }
@@ -103,7 +103,7 @@ fn log_bytes(
         unit: "B",
         target: Target::Untargeted,
         value: Spread::of(ours),
-        beside: vec![("plain", Spread::of(plain))],
+        comparisons: vec![("plain", Spread::of(plain))],
         flush: None,
     })
 }

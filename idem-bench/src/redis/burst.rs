@@ -78,9 +78,9 @@ pub(super) fn refused(
         unit: "x",
         target: Target::AtMost(1.3),
         value: rounds.ratio(),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     };
-    let what = format!("a refusal of {DUPLICATES} at once, beside `SET NX GET`");
+    let what = format!("a refusal of {DUPLICATES} at once, compared with `SET NX GET`");
     Ok([figure, explained("q", &what, &floor_bill, &bill)])
 }

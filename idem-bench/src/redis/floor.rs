@@ -1,8 +1,8 @@
 //! [`Floor`]: the cheapest ways to do such work with the server's own commands.
 //!
 //! *Fenced*: `SET NX GET` takes the key, and one script writes the answer if the claim is still there. That is the least that
-//! lets only the owner complete. *Unsafe*: `GET`, `SETNX`, `SET`, as services do it: a crash blocks the key for ever, and
-//! whoever is late overwrites an answer. Neither knows leases, attempts, fences or fingerprints, nor hashes a key.
+//! lets only the owner complete. *Unsafe*: `GET`, `SETNX`, `SET`, as services do it: a crash blocks the key forever, and
+//! a late writer overwrites an answer. Neither knows leases, attempts, fences or fingerprints, nor hashes a key.
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;

@@ -9,7 +9,7 @@
 //! - [`processors`]: what both sides take of the processors, which explains the rest (n to q).
 //! - [`server`]: the server that is measured.
 //!
-//! Server and client share the machine's cores, so that only ratios can be carried elsewhere.
+//! Server and client share the machine's cores, so only ratios mean something on other machines.
 
 mod burst;
 mod floor;
@@ -27,8 +27,7 @@ use crate::report::Figure;
 
 pub(crate) use self::setup::Scale;
 
-/// All figures, once. `redis:` and `valkey:` alone are a server that is started for the purpose; anything longer is the URL
-/// of one that nobody else uses.
+/// All figures, once. `redis:` and `valkey:` start a server; anything longer is the URL of a server without other users.
 pub(crate) fn run(scale: &Scale, url: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
     let server = server::Server::of(url);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

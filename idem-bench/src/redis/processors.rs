@@ -30,7 +30,7 @@ impl<'r> Processors<'r> {
         Self { runtime, connection }
     }
 
-    /// Runs a round of so many items, and adds what it took to the bill.
+    /// Runs a round of this many items, and adds its processor time.
     pub(super) fn charge(&self, bill: &Bill, items: u64, round: impl FnOnce() -> f64) -> f64 {
         let (server, client) = self.spent();
         let took = round();
@@ -71,7 +71,7 @@ pub(super) fn explained(id: &'static str, what: &str, floor: &Bill, subject: &Bi
         unit: "us",
         target: Target::Untargeted,
         value: Spread::single(server.median + client.median),
-        beside: vec![
+        comparisons: vec![
             ("server", server),
             ("client", client),
             ("floor's server", floor_server),

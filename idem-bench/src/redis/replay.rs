@@ -90,10 +90,10 @@ pub(super) fn replays(
             unit: "x",
             target: Target::AtLeast(0.75),
             value: rounds.speed(),
-            beside: Vec::new(),
+            comparisons: Vec::new(),
             flush: None,
         };
-        let what = format!("a replay to {callers} callers, beside a bare `GET`");
+        let what = format!("a replay to {callers} callers, comparisons a bare `GET`");
         let explanation = explained_by.map(|id| explained(id, &what, &floor_bill, &bill));
         std::iter::once(figure).chain(explanation)
     };

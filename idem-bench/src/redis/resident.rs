@@ -47,7 +47,7 @@ pub(super) fn per_record(
         unit: "B",
         target: Target::AtMost(290.0),
         value: Spread::single(each),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     })
 }

@@ -1,4 +1,4 @@
-//! The measured server: one of our own, or one that already runs.
+//! The measured server: one that is started, or one that already runs.
 
 use std::str::FromStr;
 use std::time::Duration;

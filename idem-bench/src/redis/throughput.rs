@@ -104,10 +104,10 @@ fn of(
         unit: "x",
         target: Target::AtLeast(target),
         value: rounds.speed(),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     };
-    let what = format!("a first request by {callers} callers, beside {than}");
+    let what = format!("a first request by {callers} callers, compared with {than}");
     let explanation = explained_by.map(|id| explained(id, &what, &floor_bill, &bill));
     std::iter::once(figure).chain(explanation).collect()
 }

@@ -65,7 +65,7 @@ pub(super) fn counted(
             // The store's own looks at the server's health fall into the count; a second trip for every tenth does not pass.
             target: Target::AtMost(target + 0.05),
             value: Spread::single(trips as f64 / count as f64),
-            beside: Vec::new(),
+            comparisons: Vec::new(),
             flush: None,
         };
         Ok(vec![

@@ -62,7 +62,7 @@ pub(super) fn slowdown_and_size(
             unit: "x",
             target: Target::AtMost(3.2),
             value: rounds.ratio(),
-            beside: Vec::new(),
+            comparisons: Vec::new(),
             flush: Some(flush),
         },
         Figure {
@@ -71,7 +71,7 @@ pub(super) fn slowdown_and_size(
             unit: "B",
             target: Target::AtMost(140.0),
             value: Spread::single(f64::from(u32::try_from(bytes_each)?)),
-            beside: Vec::new(),
+            comparisons: Vec::new(),
             flush: None,
         },
     ])

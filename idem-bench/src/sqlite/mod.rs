@@ -24,7 +24,7 @@ pub(crate) use self::setup::Scale;
 pub(crate) fn run(scale: &Scale, directory: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
     let mut figures = throughput::first_requests(scale, directory, &runtime)?;
-    figures.push(replay::beside_a_busy_writer(scale, directory, &runtime)?);
+    figures.push(replay::with_a_busy_writer(scale, directory, &runtime)?);
     figures.extend(growth::slowdown_and_size(scale, directory, &runtime)?);
     figures.extend(layouts::compared(scale, directory)?);
     Ok(figures)

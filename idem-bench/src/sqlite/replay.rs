@@ -25,7 +25,7 @@ const REPLAYS: u64 = 100;
 /// The numbers of what keeps the writer busy, beyond those of the replayed keys.
 const BUSY: u64 = 1 << 40;
 
-pub(super) fn beside_a_busy_writer(
+pub(super) fn with_a_busy_writer(
     scale: &Scale,
     directory: &Path,
     runtime: &Runtime,
@@ -95,7 +95,7 @@ pub(super) fn beside_a_busy_writer(
         unit: "x",
         target: Target::AtLeast(0.8),
         value: rounds.speed(),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: None,
     })
 }

@@ -73,7 +73,7 @@ fn of(
         unit: "x",
         target: Target::AtLeast(target),
         value: rounds.speed(),
-        beside: Vec::new(),
+        comparisons: Vec::new(),
         flush: Some(flush),
     })
 }

@@ -16,7 +16,7 @@ use crate::rounds::{Spread, nanos_each};
 
 /// Requests in a transaction.
 const GROUP: u64 = 64;
-/// What a record is besides key and answer, about.
+/// What a record is except its key and answer, about.
 const RECORD: [u8; 72] = [5; 72];
 /// Microseconds since the epoch, which take as many bytes as those of a real record.
 const EXPIRES_AT: i64 = 1_800_000_000_000_000;
@@ -51,7 +51,7 @@ pub(super) fn compared(scale: &Scale, directory: &Path) -> Result<Vec<Figure>, B
             unit: "ns",
             target: Target::Untargeted,
             value: Spread::single(each),
-            beside: Vec::new(),
+            comparisons: Vec::new(),
             flush: None,
         });
     }
