@@ -119,7 +119,7 @@ impl Simulate {
     }
 }
 
-/// A JSON object. A struct of serde alone is read from an array of its fields, too, which is not what clients are told.
+/// A JSON object. A struct of serde alone is read from an array of its fields, too, which the documentation does not promise.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

@@ -1,4 +1,4 @@
-//! Listening, and stopping when told to.
+//! Listens, and stops on a signal.
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn serve(options: Serve) -> Result<(), Failure> {
-    // Before it is said that the service is ready, so that whoever stops it then stops it gracefully.
+    // Before the line that says the service is ready, so that a signal after it stops the service gracefully.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let service = Service::open(&options).await?;
     let listener = TcpListener::bind(options.listen)
@@ -38,7 +38,7 @@ pub(crate) async fn serve(options: Serve) -> Result<(), Failure> {
     run(service, listener, stopped).await
 }
 
-/// Serves until it is told to stop, and then drains.
+/// Serves until `stop` says so, and then drains.
 pub(crate) async fn run(
     service: Service,
     listener: TcpListener,

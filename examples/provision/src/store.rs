@@ -15,7 +15,7 @@ use crate::ledger::{File, Ledger, Table};
 /// The URLs that are known, for people.
 const KNOWN: &str = "`memory:`, `sqlite:PATH`, `redis://..`, `redis+cluster://..` or `postgres://..`";
 
-/// A store, and what it can do beside the trait.
+/// A store, and its transactions if it has any.
 pub(crate) struct Store {
     pub(crate) records: Arc<dyn ReservationStore>,
     /// The store again, if it can complete in a transaction of the handler.

@@ -34,8 +34,8 @@ pub(super) async fn create(
     let rolled_back = match simulate.outcome {
         Outcome::Ok | Outcome::Reject => None,
         Outcome::Conflict => Some(conflict()),
-        Outcome::Error => Some(error_of("told to fail")),
-        Outcome::Panic => panic!("told to panic"),
+        Outcome::Error => Some(error_of("the request asks for an error")),
+        Outcome::Panic => panic!("the request asks for a panic"),
         Outcome::Abort => std::process::abort(),
     };
     if let Some(answer) = rolled_back {

@@ -31,8 +31,8 @@ pub(super) async fn create(
             Outcome::Reject => rejected(id),
             // Both roll the row back.
             Outcome::Conflict => return Err(Box::new(conflict())),
-            Outcome::Error => return Err(Box::new(error_of("told to fail"))),
-            Outcome::Panic => panic!("told to panic"),
+            Outcome::Error => return Err(Box::new(error_of("the request asks for an error"))),
+            Outcome::Panic => panic!("the request asks for a panic"),
             Outcome::Abort => std::process::abort(),
         };
         Ok((answer.clone(), recorder.record(answer)))

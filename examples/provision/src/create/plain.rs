@@ -42,8 +42,8 @@ pub(crate) async fn create(
         Outcome::Ok => ended(&created(id, &entry)),
         Outcome::Reject => ended(&rejected(id)),
         Outcome::Conflict => ended(&conflict()),
-        Outcome::Error => ended(&error_of("told to fail")),
-        Outcome::Panic => panic!("told to panic"),
+        Outcome::Error => ended(&error_of("the request asks for an error")),
+        Outcome::Panic => panic!("the request asks for a panic"),
         Outcome::Abort => std::process::abort(),
     }
 }

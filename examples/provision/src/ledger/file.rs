@@ -20,7 +20,7 @@ pub(crate) struct File {
 }
 
 impl Entry {
-    /// Appends the row, in whatever transaction the connection is in, and gives its id.
+    /// Appends the row in the connection's current transaction, if there is one, and returns its id.
     pub(crate) fn append(&self, connection: &Connection) -> rusqlite::Result<i64> {
         let row =
             (self.kind.name(), &self.team, &self.name, &self.key, self.attempt, self.fence, self.outcome);

@@ -14,7 +14,7 @@ pub(crate) struct Table {
 }
 
 impl Entry {
-    /// Appends the row, in whatever transaction the client is in, and gives its id.
+    /// Appends the row in the client's current transaction, if there is one, and returns its id.
     pub(crate) async fn append_to(&self, client: &Client) -> Result<i64, tokio_postgres::Error> {
         let (kind, attempt) = (self.kind.name(), i64::from(self.attempt));
         // Unnamed, so that it works behind a pooler, too.

@@ -37,7 +37,7 @@ pub(crate) struct Asked {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
     pub(crate) is_replay: bool,
-    /// How often it was told before that the request is in progress.
+    /// How many times the answer was that the request is in progress.
     pub(crate) refused: u32,
     /// How long its last request took.
     pub(crate) latency: Duration,
@@ -66,7 +66,7 @@ pub(crate) async fn race(address: SocketAddr, plan: &Plan) -> Result<Vec<Asked>,
             let mut asked = Vec::with_capacity(keys.len());
             for (index, key) in keys.iter().enumerate() {
                 at_once.wait().await;
-                // What fails is a wrong answer; whoever left now would leave the others waiting.
+                // A failure counts as a wrong answer: a caller that left now would leave the others waiting.
                 asked.push(caller.ask(index, key).await.unwrap_or_else(|_| Asked::nothing(index)));
                 if number == 0 {
                     progress.inc(1);

@@ -65,7 +65,7 @@ impl Verdict {
             ("requests", self.requests.to_string(), "over real HTTP, a connection for each duplicate"),
             ("executions", self.executions.to_string(), "rows of the ledger, counted by SQL"),
             ("wrong keys", self.wrong_keys.to_string(), "without exactly one row"),
-            ("refused", self.refused.to_string(), "times told 409, still in progress; each asked again"),
+            ("refused", self.refused.to_string(), "answers 409, still in progress; each asked again"),
             ("replayed", self.replayed.to_string(), "given the answer of another one's run"),
             ("wrong answers", self.wrong_answers.to_string(), "other bytes than their key's first answer"),
             ("p50", millis(self.percentile(50)), "of the final requests"),

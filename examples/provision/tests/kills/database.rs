@@ -66,7 +66,7 @@ struct OnPostgres {
 
 impl Onlooker for OnPostgres {
     fn sees_open_transaction(&mut self) -> bool {
-        // Whoever has written to the ledger keeps this lock until its transaction ends.
+        // A writer of the ledger keeps this lock until its transaction ends.
         let locks =
             "SELECT 1 FROM pg_locks WHERE relation = 'ledger'::regclass AND mode = 'RowExclusiveLock'";
         !self.runtime.block_on(self.client.query(locks, &[])).unwrap().is_empty()
@@ -83,8 +83,8 @@ impl Onlooker for OnPostgres {
 pub(crate) struct Ledger(Files);
 
 impl Ledger {
-    pub(crate) fn beside(store: String) -> Self {
-        Self(Files::beside(store))
+    pub(crate) fn with_store(store: String) -> Self {
+        Self(Files::with_store(store))
     }
 }
 

@@ -38,7 +38,7 @@ fn without_it_every_further_effect_has_a_higher_attempt_number_on_postgres() {
 
 fn on_postgres() -> (Postgres, Files) {
     let postgres = Postgres::start();
-    let files = Files::beside(postgres.url());
+    let files = Files::with_store(postgres.url());
     (postgres, files)
 }
 
@@ -50,5 +50,5 @@ fn without_it_every_further_effect_has_a_higher_attempt_number_on_sqlite() {
 #[test]
 fn without_it_every_further_effect_has_a_higher_attempt_number_on_redis() {
     let redis = Server::redis();
-    run(&Ledger::beside(redis.socket_url()), Mode::Plain);
+    run(&Ledger::with_store(redis.socket_url()), Mode::Plain);
 }

@@ -84,7 +84,7 @@ struct Rounds<'a> {
     others: [Process; 2],
     onlooker: Box<dyn Onlooker>,
     mode: Mode,
-    /// What the clients of each key were told.
+    /// What the clients of each key were answered.
     answers: HashMap<String, String>,
 }
 
@@ -156,9 +156,9 @@ impl Rounds<'_> {
     fn answer_of(&mut self, key: &str, body: &str, heard: Option<&Answer>) -> u32 {
         let asking = self.others.each_ref().map(|other| other.asking_until_answered(key, body));
         let [one, other] = asking.map(|asking| asking.join().unwrap());
-        assert_eq!(one, other, "{key}: two clients were told different things");
+        assert_eq!(one, other, "{key}: two clients got different answers");
         if let Some(heard) = heard.filter(|heard| heard.status != 0) {
-            assert_eq!(heard.body, one, "{key}: the first client was told something else");
+            assert_eq!(heard.body, one, "{key}: the first client got another answer");
         }
         let answer: serde_json::Value = serde_json::from_str(&one).unwrap();
         self.answers.insert(key.to_owned(), one);
@@ -173,10 +173,10 @@ impl Rounds<'_> {
             let attempts = self.onlooker.attempts(key);
             match self.mode {
                 Mode::Transactional => assert_eq!(attempts.len(), 1, "{key}: {attempts:?}"),
-                // A double is never silent: whoever runs a second time has a higher number, and is told by that.
+                // A second run is never silent: it has a higher attempt number.
                 Mode::Plain => assert!(attempts.is_sorted_by(|one, next| one < next), "{key}: {attempts:?}"),
             }
-            // The client whose answer it is was told the number of the last attempt; there is a row, then.
+            // The answer has the number of the last attempt, and there is a row for it.
             assert_eq!(attempts.last().copied().map(Into::into), answer["attempt"].as_u64(), "{key}");
             doubles += attempts.len() as u64 - 1;
         }

@@ -62,7 +62,7 @@ fn each_key_runs_once_in_two_processes_on_one_file() {
 #[test]
 fn each_key_runs_once_in_two_processes_on_one_redis() {
     let redis = Server::redis();
-    race_of_two_processes(&Files::beside(redis.socket_url()));
+    race_of_two_processes(&Files::with_store(redis.socket_url()));
 }
 
 #[test]
@@ -73,5 +73,5 @@ fn each_key_runs_once_on_postgres() {
 #[test]
 fn each_key_runs_once_in_two_processes_on_one_postgres() {
     let postgres = Postgres::start();
-    race_of_two_processes(&Files::beside(postgres.url()));
+    race_of_two_processes(&Files::with_store(postgres.url()));
 }

@@ -27,7 +27,7 @@ impl Files {
     }
 
     /// With a store that is somewhere else.
-    pub(crate) fn beside(store: String) -> Self {
+    pub(crate) fn with_store(store: String) -> Self {
         Self { directory: tempfile::tempdir().unwrap(), store }
     }
 

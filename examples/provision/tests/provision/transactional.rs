@@ -17,7 +17,7 @@ macro_rules! tests {
             $(#[test]
             fn $name() {
                 let postgres = super::Postgres::start();
-                super::$name(&super::Files::beside(postgres.url()));
+                super::$name(&super::Files::with_store(postgres.url()));
             })*
         }
     };
@@ -30,13 +30,13 @@ tests! {
     of_two_processes_one_commits_and_the_other_one_answers_with_it
 }
 
-fn told(outcome: &str) -> String {
+fn simulate(outcome: &str) -> String {
     format!(r#"{{"name": "orders", "simulate": {{"outcome": "{outcome}"}}}}"#)
 }
 
 fn only_completed_runs_have_a_row_and_every_answer_is_replayed(files: &Files) {
     let service = files.serve(&["--simulate", "--transactional"]);
-    let ask = |outcome: &str| service.create(Some(outcome), &told(outcome));
+    let ask = |outcome: &str| service.create(Some(outcome), &simulate(outcome));
     for (outcome, status) in [("error", 500), ("panic", 500), ("conflict", 409)] {
         assert_eq!((ask(outcome).status, ask(outcome).status), (status, status), "{outcome}");
         assert_eq!(service.ledger().len(), 0, "{outcome}");
@@ -59,7 +59,7 @@ fn a_body_that_is_refused_is_an_answer_without_a_row(files: &Files) {
 
 fn a_crash_inside_of_the_transaction_leaves_no_row(files: &Files) {
     let mut crashing = files.serve(&["--simulate", "--transactional", "--lease", "1s"]);
-    assert_eq!(crashing.create(Some("a"), &told("abort")).status, 0);
+    assert_eq!(crashing.create(Some("a"), &simulate("abort")).status, 0);
     assert!(!crashing.wait().success());
     let service = files.serve(&["--simulate", "--transactional"]);
     assert_eq!(service.ledger().len(), 0);
@@ -68,7 +68,7 @@ fn a_crash_inside_of_the_transaction_leaves_no_row(files: &Files) {
 fn of_two_processes_one_commits_and_the_other_one_answers_with_it(files: &Files) {
     let settings = ["--simulate", "--transactional", "--in-flight", "wait=25s"];
     let (one, other) = (files.serve(&settings), files.serve(&settings));
-    let asking = [one.creating("a", &told("ok")), other.creating("a", &told("ok"))];
+    let asking = [one.creating("a", &simulate("ok")), other.creating("a", &simulate("ok"))];
     let [left, right] = asking.map(|asking| asking.join().unwrap());
     assert_eq!((left.status, &left.body), (201, &right.body));
     assert!(left.is_replay != right.is_replay);

@@ -51,7 +51,7 @@ fn is_overtaken(owner: &Process, other: &Process, key: &str) -> bool {
     assert_eq!((second.status, second.is_replay, &second.json()["attempt"]), (201, false, &json!(2)));
     owner.resume();
 
-    // The zombie ends its run, and its client is told what was accepted.
+    // The zombie ends its run, and its client gets the accepted answer.
     let first = first.join().unwrap();
     assert_eq!((first.status, first.is_replay, &first.body), (201, true, &second.body));
     for process in [owner, other] {
@@ -72,7 +72,7 @@ fn a_zombie_on_sqlite_changes_nothing_and_every_caller_gets_the_second_attempts_
 #[test]
 fn a_zombie_on_redis_changes_nothing_and_every_caller_gets_the_second_attempts_answer() {
     let redis = Server::redis();
-    let files = Files::beside(redis.socket_url());
+    let files = Files::with_store(redis.socket_url());
     let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
     assert_eq!(zombie_of(&owner, &other, ON_SERVER), [2, 1]);
 }
@@ -80,7 +80,7 @@ fn a_zombie_on_redis_changes_nothing_and_every_caller_gets_the_second_attempts_a
 #[test]
 fn a_zombie_on_postgres_changes_nothing_and_every_caller_gets_the_second_attempts_answer() {
     let postgres = Postgres::start();
-    let files = Files::beside(postgres.url());
+    let files = Files::with_store(postgres.url());
     let (owner, other) = (files.serve(&LEASE), files.serve(&LEASE));
     assert_eq!(zombie_of(&owner, &other, ON_SERVER), [2, 1]);
 }
@@ -88,7 +88,7 @@ fn a_zombie_on_postgres_changes_nothing_and_every_caller_gets_the_second_attempt
 #[test]
 fn a_zombie_on_postgres_has_no_effect_where_effects_are_transactional() {
     let postgres = Postgres::start();
-    let files = Files::beside(postgres.url());
+    let files = Files::with_store(postgres.url());
     let settings = [&LEASE[..], &["--transactional"]].concat();
     let (owner, other) = (files.serve(&settings), files.serve(&settings));
     assert_eq!(zombie_of(&owner, &other, ON_SERVER), [2]);

@@ -9,6 +9,6 @@ CREATE TABLE IF NOT EXISTS ledger (
     key     text,             -- the idempotency key; NULL for a request without one
     attempt bigint      NOT NULL,
     fence   bigint      NOT NULL,
-    outcome text        NOT NULL, -- how the run was told to end
+    outcome text        NOT NULL, -- how the request asks the run to end
     at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );

@@ -8,6 +8,6 @@ CREATE TABLE IF NOT EXISTS ledger (
     key     TEXT,             -- the idempotency key; NULL for a request without one
     attempt INTEGER NOT NULL,
     fence   INTEGER NOT NULL,
-    outcome TEXT    NOT NULL, -- how the run was told to end
+    outcome TEXT    NOT NULL, -- how the request asks the run to end
     at      TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 ) STRICT;
