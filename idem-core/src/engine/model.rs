@@ -1,8 +1,12 @@
-//! What the shuttle model checker proves of this crate's concurrent parts, over thousands of random and of
-//! adversarial (PCT) schedules: `RUSTFLAGS="--cfg shuttle" cargo test -p idem-core --lib model`.
+//! What the shuttle model checker shows of this crate's concurrent parts, over thousands of random and of adversarial
+//! (PCT) schedules:
 //!
-//! The timers and the runtime of tokio are not modelled, so nothing here waits for time: the store answers at once,
-//! its clock is moved by hand, and there is no runtime that a dropped guard could use.
+//! ```text
+//! RUSTFLAGS="--cfg shuttle" cargo nextest run -p idem-core --lib --target-dir target/shuttle -E 'test(/model::/)'
+//! ```
+//!
+//! tokio's timers and its runtime are not modelled, so nothing here waits for time: the store answers at once, its clock
+//! is moved by hand, and a dropped guard has no runtime to use.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -14,20 +18,21 @@ use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
+use crate::engine::run::{Lease, Run};
 use crate::engine::single_flight::{Joined, Leader, SharedResult, SingleFlight};
 use crate::store::{
-    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, StateView, Timestamp,
-    transition,
+    Completion, FencingToken, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Span,
+    StateView, Timestamp, transition,
 };
 use crate::{
     AbandonOutcome, Admission, Answer, CompleteOutcome, Engine, Fingerprint, Key, ReleaseOutcome,
-    RenewOutcome, ReservationStore, StoreError, StoredValue, store::Span,
+    RenewOutcome, ReservationStore, StoreError, StoredValue,
 };
 
 const SCHEDULES: usize = 3000;
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Runs a model under random schedules and under schedules that seek out rare orders.
+/// Runs a model under random schedules, and under schedules that look for rare orders.
 fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_random(model.clone(), SCHEDULES);
     shuttle::check_pct(model, SCHEDULES, 3);
@@ -41,7 +46,7 @@ fn fingerprint() -> Fingerprint {
     Fingerprint::from_parts(["payload"])
 }
 
-/// The state machine over a map, each operation with a point before and after it where another thread may run.
+/// The state machine over a map. Other threads may run before and after each operation.
 #[derive(Clone, Debug, Default)]
 struct Store {
     records: Arc<Mutex<HashMap<Key, Record>>>,
@@ -104,17 +109,17 @@ impl ReservationStore for Store {
     }
 }
 
-/// Counts who has the lead, and that never two have.
+/// Counts the leaders, and checks that there are never two.
 #[derive(Default)]
-struct Leads {
+struct Leaders {
     now: AtomicUsize,
     ever: AtomicUsize,
 }
 
-impl Leads {
-    /// Holds the lead for a while; the number of this lead.
-    fn hold(&self, _lead: &Leader) -> usize {
-        assert_eq!(self.now.fetch_add(1, Ordering::SeqCst), 0, "two callers have the lead");
+impl Leaders {
+    /// Leads for a while. Returns how many led before.
+    fn hold(&self, _leader: &Leader) -> usize {
+        assert_eq!(self.now.fetch_add(1, Ordering::SeqCst), 0, "two callers lead");
         thread::yield_now();
         self.now.fetch_sub(1, Ordering::SeqCst);
         self.ever.fetch_add(1, Ordering::SeqCst)
@@ -122,28 +127,101 @@ impl Leads {
 }
 
 #[test]
-fn every_waiter_gets_the_lead_or_a_verdict_and_the_flight_is_gone_in_the_end() {
+fn every_waiter_leads_or_gets_a_result_and_the_flight_is_gone_in_the_end() {
     check(|| {
-        let (single_flight, leads) = (SingleFlight::new(), Arc::new(Leads::default()));
+        let (single_flight, leaders) = (SingleFlight::new(), Arc::new(Leaders::default()));
         let callers: Vec<_> = (0..4)
             .map(|_| {
-                let (single_flight, leads) = (Arc::clone(&single_flight), Arc::clone(&leads));
-                thread::spawn(move || match block_on(single_flight.join(&key(), fingerprint(), pending())) {
-                    // The first two fail: the lead must pass on. The third has an answer.
-                    Joined::Leader(lead) => {
-                        if leads.hold(&lead) >= 2 {
-                            lead.publish(SharedResult::Answered(Answer::NotKept));
+                let (single_flight, leaders) = (Arc::clone(&single_flight), Arc::clone(&leaders));
+                thread::spawn(move || {
+                    match block_on(single_flight.join(&key(), fingerprint(), pending())) {
+                        // The first two fail: the leadership must pass on. The third has an answer.
+                        Joined::Leader(leader) => {
+                            if leaders.hold(&leader) >= 2 {
+                                leader.publish(SharedResult::Answered(Answer::NotKept));
+                            }
                         }
+                        Joined::Result(result) => assert!(matches!(result, SharedResult::Answered(_))),
+                        Joined::Elapsed { .. } => panic!("nobody's time is up"),
                     }
-                    Joined::Result(result) => assert!(matches!(result, SharedResult::Answered(_))),
-                    Joined::Elapsed { .. } => panic!("nobody's time is up"),
                 })
             })
             .collect();
         for caller in callers {
             caller.join().unwrap();
         }
-        assert!(leads.ever.load(Ordering::SeqCst) >= 3);
+        assert!(leaders.ever.load(Ordering::SeqCst) >= 3);
+        assert!(single_flight.is_empty());
+    });
+}
+
+#[test]
+fn a_waiter_that_gives_up_never_takes_the_leadership_with_it() {
+    check(|| {
+        let (single_flight, leaders) = (SingleFlight::new(), Arc::new(Leaders::default()));
+        let callers: Vec<_> = (0..4)
+            .map(|number| {
+                let (single_flight, leaders) = (Arc::clone(&single_flight), Arc::clone(&leaders));
+                thread::spawn(move || {
+                    // Half of the callers give up at some point; the others wait until they have led.
+                    let gives_up = async {
+                        if number % 2 == 0 {
+                            shuttle::future::yield_now().await;
+                        } else {
+                            pending::<()>().await;
+                        }
+                    };
+                    match block_on(single_flight.join(&key(), fingerprint(), gives_up)) {
+                        Joined::Leader(leader) => drop(leaders.hold(&leader)),
+                        Joined::Result(_) => panic!("nobody has a result"),
+                        Joined::Elapsed { .. } => assert_eq!(number % 2, 0, "it has no time limit"),
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert!(leaders.ever.load(Ordering::SeqCst) >= 2);
+        assert!(single_flight.is_empty());
+    });
+}
+
+#[test]
+fn waiters_of_a_run_that_loses_its_lease_all_end_and_never_two_of_them_lead() {
+    // A waiter that watches a lease creates a timer of tokio, which needs a runtime. None of the timers fires.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    check(|| {
+        let (single_flight, leaders) = (SingleFlight::new(), Arc::new(Leaders::default()));
+        let Joined::Leader(zombie) = block_on(single_flight.join(&key(), fingerprint(), pending())) else {
+            panic!("nobody leads");
+        };
+        let lease = Lease::granted(tokio::time::Instant::now(), LEASE * 1000);
+        let run = Run::granted(&key(), OwnerToken::from_bytes([1; 16]), FencingToken::MIN, 1, lease);
+        let run = std::sync::Arc::new(run);
+        zombie.start(&run);
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let (single_flight, leaders) = (Arc::clone(&single_flight), Arc::clone(&leaders));
+                thread::spawn(move || match block_on(single_flight.join(&key(), fingerprint(), pending())) {
+                    Joined::Leader(leader) => {
+                        leaders.hold(&leader);
+                        leader.publish(SharedResult::Answered(Answer::NotKept));
+                    }
+                    Joined::Result(SharedResult::Answered(Answer::NotKept)) => {}
+                    _ => panic!("the zombie must not publish"),
+                })
+            })
+            .collect();
+        thread::yield_now();
+        run.lose();
+        thread::yield_now();
+        drop(zombie);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+        assert!(leaders.ever.load(Ordering::SeqCst) > 0);
         assert!(single_flight.is_empty());
     });
 }
@@ -159,13 +237,13 @@ fn a_refusal_is_never_older_than_the_wait_for_it() {
                 thread::spawn(move || {
                     let before = truth.load(Ordering::SeqCst);
                     match block_on(single_flight.join(&key(), fingerprint(), pending())) {
-                        Joined::Leader(mut lead) => {
-                            lead.begin_request();
+                        Joined::Leader(mut leader) => {
+                            leader.begin_request();
                             let attempt = truth.fetch_add(1, Ordering::SeqCst) + 1;
-                            lead.publish(SharedResult::LeaseExpired { attempt });
+                            leader.publish(SharedResult::LeaseExpired { attempt });
                         }
                         Joined::Result(SharedResult::LeaseExpired { attempt }) => {
-                            assert!(attempt > before, "told {attempt}, which was over before the call");
+                            assert!(attempt > before, "got {attempt}, which was over before the call");
                         }
                         _ => panic!("there is no other result"),
                     }
@@ -180,7 +258,7 @@ fn a_refusal_is_never_older_than_the_wait_for_it() {
 }
 
 #[test]
-fn of_an_owner_and_the_one_who_took_over_exactly_one_completion_is_accepted() {
+fn of_an_owner_and_its_successor_exactly_one_completion_is_accepted() {
     check(|| {
         let store = Store::default();
         let engine = || Engine::builder(store.clone()).lease(LEASE).build().unwrap();
@@ -220,7 +298,7 @@ fn of_an_owner_and_the_one_who_took_over_exactly_one_completion_is_accepted() {
 }
 
 #[test]
-fn callers_at_once_run_one_handler_whose_answer_all_the_others_are_given() {
+fn concurrent_callers_run_one_handler_and_its_answer_goes_to_all_of_them() {
     check(|| {
         let engine = Engine::builder(Store::default()).build().unwrap();
         let runs = Arc::new(AtomicUsize::new(0));

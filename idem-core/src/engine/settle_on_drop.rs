@@ -38,15 +38,10 @@ pub(crate) struct SettleOnDrop {
 }
 
 impl SettleOnDrop {
-    pub(crate) fn new(
-        request: Request<'_>,
-        grant: Grant,
-        mut leader: Option<Leader>,
-        tracked: RunGuard,
-    ) -> Self {
+    pub(crate) fn new(request: Request<'_>, grant: Grant, leader: Option<Leader>, tracked: RunGuard) -> Self {
         let lease = Lease::granted(grant.sent_at, grant.lease_left);
         let run = Arc::new(Run::granted(request.key, grant.owner, grant.fence, grant.attempt, lease));
-        if let Some(leader) = &mut leader {
+        if let Some(leader) = &leader {
             leader.start(&run);
         }
         if run.attempt > 1 {

@@ -1,65 +1,78 @@
-//! Waiting without a stampede: callers of one request in one process share one *flight*.
+//! [`SingleFlight`]: callers of one request in one process share one *flight*, so that waiting costs the store little.
 //!
-//! Under [`InFlightPolicy::Wait`](crate::InFlightPolicy::Wait) the first caller of a (key, fingerprint) gets the
-//! *lead*: it alone talks to the store, and either runs the handler or watches whoever does. The others wait for its
-//! result and cost the store nothing, however many they are. A lead that goes away without a result (its handler
-//! failed, its caller gave up, its lease was lost) passes to exactly one of the waiters, together with what it knew of
-//! the owner.
+//! Under [`InFlightPolicy::Wait`](crate::InFlightPolicy::Wait) the first caller of a (key, fingerprint) becomes the
+//! *leader*. Only the leader talks to the store: it runs the handler, or polls the record of an owner elsewhere. The
+//! others wait for its result and cost the store nothing, however many they are. If the leader goes away without a
+//! result (its handler failed, its caller gave up, its lease was lost), the next waiter becomes the leader, in the order
+//! of joining, and continues with what is known of the owner elsewhere.
 //!
-//! INV-1: at most one caller of a flight has the lead.
-//! INV-2: a flight leaves the map before its result is told, so nobody waits for a result that was told already.
-//! INV-3: a refusal is true only for those who joined before the store was asked; the others board again. (An answer
-//! does not change, and a failure of the store says nothing that could be out of date.)
-//! INV-4: callers with different fingerprints are in different single_flight; nothing of one's result reaches the other.
-//! INV-5: a run holds the lead no longer than it is known to hold its lease.
+//! INV-1: a flight has exactly one leader while it is in the map, and none afterwards.
+//! INV-2: a flight leaves the map before its result is published, so nobody joins a flight that is over.
+//! INV-3: a refusal holds only for callers that joined before the store was asked. The others join again. (An answer
+//! never changes, and a failure of the store cannot be out of date.)
+//! INV-4: callers with different fingerprints are in different flights. No result crosses from one to another.
+//! INV-5: a run leads its flight no longer than it is known to hold its lease.
+//!
+//! The lock of a flight is taken under the lock of its shard or alone. Wakers are woken after both are unlocked.
 
-use std::collections::HashMap;
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests;
+
 use std::collections::hash_map::{self, RandomState};
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::answer::Answer;
 use crate::backoff::Backoff;
-use crate::engine::run::{Lease, Run};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
-use crate::{Answer, Fingerprint, Key, StoreError};
+use crate::engine::run::Run;
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::key::Key;
+use crate::sync::{Mutex, lock};
 
-/// Enough that the map is not what callers of different keys queue for; a power of two.
+/// Enough that callers of different keys rarely wait for the same lock; a power of two.
 const SHARDS: usize = 64;
 
-/// What a waiter tells its client about the time left before anything is known of the owner.
+/// The `retry_after` of a caller that knows nothing of the owner.
 const UNKNOWN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Every flight of an engine.
+/// All flights of an engine.
 pub(crate) struct SingleFlight {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
 }
 
 type FlightId = (Key, Fingerprint);
-type Shard = HashMap<FlightId, Arc<Flight>, RandomState>;
+type Shard = HashMap<FlightId, Arc<Mutex<Flight>>>;
 
+/// The callers of one request.
 struct Flight {
-    published: watch::Sender<Option<Published>>,
-    /// One permit: the lead (INV-1). Fair, and safe when a waiter for it is dropped.
-    lead: Arc<Semaphore>,
-    /// The run of this process that has the lead. Waiters follow its lease.
-    run: watch::Sender<Option<Arc<Run>>>,
-    /// The permit of that run, where a waiter that sees its lease lost can take it from.
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
-    /// What is known of an owner elsewhere; passed on with the lead.
-    remote: Mutex<Option<RemoteOwner>>,
-    /// Callers members. Changed under the shard's lock only, so that no order between threads is asked of it.
-    members: AtomicUsize,
-    /// Callers that ever joined.
-    joined: AtomicU64,
+    phase: Phase,
+    /// The callers that wait, by join number. A caller that was not polled yet has no waker.
+    waiters: BTreeMap<u64, Option<Waker>>,
+    /// How many callers have ever joined: the join number of the last one.
+    joined: u64,
 }
 
-/// What the lead found out, true for every caller of the flight that joined in time.
+/// How far a flight is. A leader is named by its join number.
+enum Phase {
+    /// The leader asks the store, or polls the record of an owner elsewhere.
+    Asking { leader: u64, remote: Option<RemoteOwner> },
+    /// The leader runs, in this process. The waiters watch its lease.
+    Running { leader: u64, run: Arc<Run> },
+    /// The leader has published a result. `asked` is how many had joined when the store was asked (INV-3).
+    Published { result: SharedResult, asked: u64 },
+}
+
+/// What the leader found out, for all callers of the flight that joined in time.
 #[derive(Clone, Debug)]
 pub(crate) enum SharedResult {
     Answered(Answer),
@@ -68,29 +81,22 @@ pub(crate) enum SharedResult {
     Failed(StoreError),
 }
 
-#[derive(Clone)]
-struct Published {
-    result: SharedResult,
-    /// How many had joined when the store was asked (INV-3).
-    joined: u64,
-}
-
-/// What a lead knows of an owner in another process, or of another engine.
+/// What a leader knows of an owner in another process, or of another engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RemoteOwner {
     pub(crate) lease_ends: Instant,
     pub(crate) next_poll: Instant,
-    /// The pauses between looks.
+    /// The pauses between polls.
     pub(crate) backoff: Backoff,
-    /// The last look said that the key may be free.
+    /// The last poll found that the key may be free.
     pub(crate) may_be_gone: bool,
 }
 
-/// How boarding ended.
+/// How [`SingleFlight::join`] ended.
 pub(crate) enum Joined {
-    /// This caller has the lead.
+    /// This caller is the leader.
     Leader(Leader),
-    /// Another had it, and found this out.
+    /// Another caller was the leader, and published this.
     Result(SharedResult),
     /// The caller's time is up.
     Elapsed { retry_after: Duration },
@@ -102,7 +108,7 @@ impl SingleFlight {
         Arc::new(Self { shards, hasher: RandomState::new() })
     }
 
-    /// Joins the flight of this request, or starts it; and waits for the lead, for a result, or for `elapsed`.
+    /// Joins the flight of this request or starts it, and waits for the leadership, for a result, or for `elapsed`.
     pub(crate) async fn join(
         self: &Arc<Self>,
         key: &Key,
@@ -112,42 +118,42 @@ impl SingleFlight {
         let mut elapsed = pin!(elapsed);
         let mut is_first = true;
         loop {
-            let member = self.member((key.clone(), fingerprint));
+            let member = self.enter((key.clone(), fingerprint));
             if !std::mem::take(&mut is_first) {
-                // Lets the others who have to board again do so before the store is asked once for all of them.
+                // Lets the others that join again do so, before the leader asks the store once for all of them.
                 tokio::task::yield_now().await;
             }
-            let flight = Arc::clone(&member.flight);
-            let (mut published, mut run) = (flight.published.subscribe(), flight.run.subscribe());
-            let mut lead = pin!(Arc::clone(&flight.lead).acquire_owned());
+            let mut watched = None;
             loop {
-                let current = run.borrow_and_update().clone();
-                // Biased, so that a result is preferred to the lead that its teller leaves behind.
                 tokio::select! {
                     biased;
-                    Ok(published) = published.wait_for(Option::is_some) => {
-                        if let Some(result) = published.as_ref().and_then(|published| published.for_caller(member.number)) {
-                            return Joined::Result(result);
-                        }
-                        break;
-                    }
-                    Ok(permit) = &mut lead => return Joined::Leader(Leader::new(member, permit)),
-                    run = lost(current) => flight.revoke(&run),
-                    Ok(()) = run.changed() => {}
-                    () = &mut elapsed => return Joined::Elapsed { retry_after: flight.retry_after() },
+                    turn = poll_fn(|context| member.poll_turn(context, watched.as_ref())) => match turn {
+                        Turn::Lead => return Joined::Leader(Leader { asked: member.number, member }),
+                        Turn::Result(result) => return Joined::Result(result),
+                        Turn::JoinAgain => break,
+                        Turn::Watch(run) => watched = run,
+                    },
+                    run = lost(watched.clone()) => member.revoke(&run),
+                    () = &mut elapsed => return Joined::Elapsed { retry_after: member.retry_after() },
                 }
             }
         }
     }
 
-    fn member(self: &Arc<Self>, id: FlightId) -> Membership {
+    fn enter(self: &Arc<Self>, id: FlightId) -> Membership {
         let mut shard = lock(self.shard(&id));
-        let flight = match shard.entry(id.clone()) {
-            hash_map::Entry::Occupied(entry) => Arc::clone(entry.get()),
-            hash_map::Entry::Vacant(entry) => Arc::clone(entry.insert(Arc::new(Flight::new()))),
+        let (flight, number) = match shard.entry(id.clone()) {
+            hash_map::Entry::Occupied(entry) => {
+                let flight = Arc::clone(entry.get());
+                let number = lock(&flight).add_waiter();
+                (flight, number)
+            }
+            hash_map::Entry::Vacant(entry) => {
+                let phase = Phase::Asking { leader: 1, remote: None };
+                let flight = Flight { phase, waiters: BTreeMap::new(), joined: 1 };
+                (Arc::clone(entry.insert(Arc::new(Mutex::new(flight)))), 1)
+            }
         };
-        flight.members.fetch_add(1, Ordering::Relaxed);
-        let number = flight.joined.fetch_add(1, Ordering::SeqCst) + 1;
         Membership { single_flight: Arc::clone(self), id, flight, number }
     }
 
@@ -164,7 +170,7 @@ impl SingleFlight {
     }
 }
 
-/// Resolves with the run when its lease is lost; never if there is no run.
+/// Waits until the lease of the run is lost, and returns the run. Waits forever if there is no run.
 async fn lost(run: Option<Arc<Run>>) -> Arc<Run> {
     if let Some(run) = run {
         if let Some(lease) = &run.lease {
@@ -175,263 +181,177 @@ async fn lost(run: Option<Arc<Run>>) -> Arc<Run> {
     std::future::pending().await
 }
 
-impl Published {
-    /// The result, if it holds for the caller that joined as this number (INV-3).
-    fn for_caller(&self, number: u64) -> Option<SharedResult> {
-        let holds_for_all = matches!(self.result, SharedResult::Answered(_) | SharedResult::Failed(_));
-        let holds = holds_for_all || number <= self.joined;
-        holds.then(|| self.result.clone())
-    }
-}
-
 impl Flight {
-    fn new() -> Self {
-        Self {
-            published: watch::Sender::new(None),
-            lead: Arc::new(Semaphore::new(1)),
-            run: watch::Sender::new(None),
-            permit: Mutex::new(None),
-            remote: Mutex::new(None),
-            members: AtomicUsize::new(0),
-            joined: AtomicU64::new(0),
+    fn add_waiter(&mut self) -> u64 {
+        self.joined += 1;
+        self.waiters.insert(self.joined, None);
+        self.joined
+    }
+
+    fn leader(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Asking { leader, .. } | Phase::Running { leader, .. } => Some(leader),
+            Phase::Published { .. } => None,
         }
     }
 
-    /// Takes the lead from a run, if it has it, so that a waiter gets it (INV-5).
-    fn revoke(&self, run: &Arc<Run>) {
-        let mut permit = lock(&self.permit);
-        if self.is_led_by(run) {
-            self.run.send_replace(None);
-            *permit = None;
-        }
+    /// Makes the waiter that joined first the leader, and returns its waker. `None` if nobody waits.
+    fn pass_on(&mut self) -> Option<Option<Waker>> {
+        let remote = match self.phase {
+            Phase::Asking { remote, .. } => remote,
+            Phase::Running { .. } | Phase::Published { .. } => None,
+        };
+        let (leader, waker) = self.waiters.pop_first()?;
+        self.phase = Phase::Asking { leader, remote };
+        Some(waker)
     }
 
-    fn is_led_by(&self, run: &Arc<Run>) -> bool {
-        self.run.borrow().as_ref().is_some_and(|current| Arc::ptr_eq(current, run))
-    }
-
-    fn retry_after(&self) -> Duration {
-        let run = self.run.borrow().clone();
-        let of_run = run.as_ref().and_then(|run| run.lease.as_ref()).map(Lease::ends);
-        let ends = of_run.or_else(|| lock(&self.remote).map(|remote| remote.lease_ends));
-        ends.map_or(UNKNOWN_RETRY_AFTER, |ends| ends.saturating_duration_since(Instant::now()))
+    /// The wakers of all waiters, which store new ones when they are polled.
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        self.waiters.values_mut().filter_map(Option::take).collect()
     }
 }
 
-/// A place in a flight; the last to leave removes it from the map.
+/// What a caller has to do next.
+enum Turn {
+    Lead,
+    Result(SharedResult),
+    /// The published result does not hold for this caller (INV-3).
+    JoinAgain,
+    /// Another run leads now, or none.
+    Watch(Option<Arc<Run>>),
+}
+
+/// One caller in a flight. Dropped, it leaves, and passes the leadership on if it has it.
 struct Membership {
     single_flight: Arc<SingleFlight>,
     id: FlightId,
-    flight: Arc<Flight>,
-    /// The how-manieth caller this is.
+    flight: Arc<Mutex<Flight>>,
+    /// This caller's join number.
     number: u64,
 }
 
 impl Membership {
-    /// Removes the flight from the map, unless a later one of the same request has its place.
-    fn remove_flight(&self, shard: &mut Shard) {
-        if shard.get(&self.id).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
-            shard.remove(&self.id);
+    fn poll_turn(&self, context: &Context<'_>, watched: Option<&Arc<Run>>) -> Poll<Turn> {
+        let mut flight = lock(&self.flight);
+        if flight.leader() == Some(self.number) {
+            return Poll::Ready(Turn::Lead);
         }
+        match &flight.phase {
+            Phase::Published { result, asked } => {
+                let holds_for_all = matches!(result, SharedResult::Answered(_) | SharedResult::Failed(_));
+                let holds = holds_for_all || self.number <= *asked;
+                return Poll::Ready(if holds { Turn::Result(result.clone()) } else { Turn::JoinAgain });
+            }
+            Phase::Running { run, .. } if watched.is_none_or(|watched| !Arc::ptr_eq(watched, run)) => {
+                return Poll::Ready(Turn::Watch(Some(Arc::clone(run))));
+            }
+            Phase::Asking { .. } if watched.is_some() => return Poll::Ready(Turn::Watch(None)),
+            Phase::Running { .. } | Phase::Asking { .. } => {}
+        }
+        let replaced = match flight.waiters.get_mut(&self.number) {
+            Some(Some(waker)) if waker.will_wake(context.waker()) => None,
+            Some(waker) => waker.replace(context.waker().clone()),
+            None => None,
+        };
+        drop(flight);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Ends the leadership of a run that has lost its lease (INV-5).
+    fn revoke(&self, lost: &Arc<Run>) {
+        let mut flight = lock(&self.flight);
+        let waker = match &flight.phase {
+            // Somebody waits: this caller.
+            Phase::Running { run, .. } if Arc::ptr_eq(run, lost) => flight.pass_on().flatten(),
+            _ => None,
+        };
+        drop(flight);
+        wake(waker);
+    }
+
+    fn retry_after(&self) -> Duration {
+        let ends = match &lock(&self.flight).phase {
+            Phase::Asking { remote, .. } => remote.map(|remote| remote.lease_ends),
+            Phase::Running { run, .. } => run.lease.as_ref().map(|lease| lease.ends()),
+            Phase::Published { .. } => None,
+        };
+        ends.map_or(UNKNOWN_RETRY_AFTER, |ends| ends.saturating_duration_since(Instant::now()))
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut shard = lock(self.single_flight.shard(&self.id));
-        if self.flight.members.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.remove_flight(&mut shard);
+        let mut flight = lock(&self.flight);
+        let own = flight.waiters.remove(&self.number);
+        let mut next = None;
+        if flight.leader() == Some(self.number) {
+            match flight.pass_on() {
+                Some(waker) => next = waker,
+                None => drop(shard.remove(&self.id)),
+            }
         }
+        drop((flight, shard));
+        drop(own);
+        wake(next);
     }
 }
 
-/// The right to talk to the store for a flight. Dropped without a result, it passes to one waiter.
+/// The right to talk to the store for a flight. Dropped without a result, it passes to the next waiter.
 pub(crate) struct Leader {
-    /// Until a run has it: the flight keeps it then.
-    permit: Option<OwnedSemaphorePermit>,
-    run: Option<Arc<Run>>,
-    /// How many had joined when the store was last asked.
-    joined: u64,
-    // Last, so that the lead passes on before its member is left.
     member: Membership,
+    /// How many callers had joined when the store was last asked.
+    asked: u64,
 }
 
 impl Leader {
-    fn new(member: Membership, permit: OwnedSemaphorePermit) -> Self {
-        Self { permit: Some(permit), run: None, joined: member.number, member }
-    }
-
-    /// The store is about to be asked: what it says is true for those who are members now.
+    /// The store is about to be asked: the result holds for the callers that have joined until now.
     pub(crate) fn begin_request(&mut self) {
-        self.joined = self.member.flight.joined.load(Ordering::SeqCst);
+        self.asked = lock(&self.member.flight).joined;
     }
 
-    /// What is known of an owner elsewhere, by this lead or the one before it.
+    /// What is known of an owner elsewhere, by this leader or an earlier one.
     pub(crate) fn remote(&self) -> Option<RemoteOwner> {
-        *lock(&self.member.flight.remote)
+        match lock(&self.member.flight).phase {
+            Phase::Asking { remote, .. } => remote,
+            Phase::Running { .. } | Phase::Published { .. } => None,
+        }
     }
 
-    pub(crate) fn set_remote(&self, remote: RemoteOwner) {
-        *lock(&self.member.flight.remote) = Some(remote);
+    pub(crate) fn set_remote(&self, owner: RemoteOwner) {
+        if let Phase::Asking { remote, .. } = &mut lock(&self.member.flight).phase {
+            *remote = Some(owner);
+        }
     }
 
-    /// The key was granted to this run: it has the lead for as long as it has its lease.
-    pub(crate) fn start(&mut self, run: &Arc<Run>) {
-        let flight = &self.member.flight;
-        *lock(&flight.permit) = self.permit.take();
-        *lock(&flight.remote) = None;
-        self.run = Some(Arc::clone(run));
-        flight.run.send_replace(Some(Arc::clone(run)));
+    /// The key was granted to this run: it leads for as long as it has its lease.
+    pub(crate) fn start(&self, run: &Arc<Run>) {
+        let wakers = {
+            let mut flight = lock(&self.member.flight);
+            flight.phase = Phase::Running { leader: self.member.number, run: Arc::clone(run) };
+            flight.take_wakers()
+        };
+        wake(wakers);
     }
 
-    /// Tells every waiter, and ends the flight (INV-2). Does nothing if the lead has passed to another.
+    /// Gives the result to every waiter, and ends the flight (INV-2). Does nothing if another caller leads now.
     pub(crate) fn publish(self, result: SharedResult) {
-        let flight = &self.member.flight;
-        if self.run.as_ref().is_some_and(|run| !flight.is_led_by(run)) {
+        let mut shard = lock(self.member.single_flight.shard(&self.member.id));
+        let mut flight = lock(&self.member.flight);
+        if flight.leader() != Some(self.member.number) {
             return;
         }
-        self.member.remove_flight(&mut lock(self.member.single_flight.shard(&self.member.id)));
-        flight.published.send_replace(Some(Published { result, joined: self.joined }));
+        let ended = shard.remove(&self.member.id);
+        flight.phase = Phase::Published { result, asked: self.asked };
+        let wakers = flight.take_wakers();
+        drop((flight, shard));
+        drop(ended);
+        wake(wakers);
     }
 }
 
-impl Drop for Leader {
-    fn drop(&mut self) {
-        if let Some(run) = &self.run {
-            self.member.flight.revoke(run);
-        }
-    }
-}
-
-#[cfg(test)]
-#[cfg(not(shuttle))]
-mod tests {
-    use std::future::{pending, poll_fn};
-    use std::pin::Pin;
-    use std::task::Poll;
-
-    use tokio::time::sleep;
-
-    use super::*;
-    use crate::FencingToken;
-    use crate::store::OwnerToken;
-
-    fn id() -> FlightId {
-        (Key::new("scope", "name").unwrap(), Fingerprint::from_parts(["payload"]))
-    }
-
-    async fn join(single_flight: &Arc<SingleFlight>) -> Joined {
-        let (key, fingerprint) = id();
-        single_flight.join(&key, fingerprint, pending()).await
-    }
-
-    async fn lead(single_flight: &Arc<SingleFlight>) -> Leader {
-        match join(single_flight).await {
-            Joined::Leader(lead) => lead,
-            Joined::Result(_) | Joined::Elapsed { .. } => panic!("the lead is free"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_boards_after_the_landing_starts_a_new_flight() {
-        let single_flight = SingleFlight::new();
-        lead(&single_flight).await.publish(SharedResult::FingerprintMismatch);
-        assert!(single_flight.is_empty());
-        drop(lead(&single_flight).await);
-        assert!(single_flight.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_old_flight_does_not_remove_its_successor() {
-        let single_flight = SingleFlight::new();
-        let first = lead(&single_flight).await;
-        let member = single_flight.member(id()); // A waiter of the first flight that is slow to leave.
-        first.publish(SharedResult::FingerprintMismatch);
-        let second = lead(&single_flight).await;
-        drop(member);
-        assert!(!single_flight.is_empty());
-        drop(second);
-        assert!(single_flight.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_waiter_that_gives_up_leaves_nothing_behind() {
-        let single_flight = SingleFlight::new();
-        let lead = lead(&single_flight).await;
-        let (key, fingerprint) = id();
-        let waited = single_flight.join(&key, fingerprint, sleep(Duration::from_secs(1))).await;
-        assert!(matches!(waited, Joined::Elapsed { retry_after: UNKNOWN_RETRY_AFTER }));
-        let (now, backoff) = (Instant::now(), Backoff::new(Duration::ZERO, Duration::ZERO));
-        let lease_ends = now + Duration::from_secs(7);
-        lead.set_remote(RemoteOwner { lease_ends, next_poll: now, backoff, may_be_gone: false });
-        let waited = single_flight.join(&key, fingerprint, sleep(Duration::from_secs(1))).await;
-        assert!(matches!(waited, Joined::Elapsed { retry_after } if retry_after == Duration::from_secs(6)));
-        drop(lead);
-        assert!(single_flight.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_told_to_those_who_were_aboard_when_the_store_was_asked_and_to_no_others() {
-        let single_flight = SingleFlight::new();
-        let mut lead = lead(&single_flight).await;
-        let (mut early, mut late) = (pin!(join(&single_flight)), pin!(join(&single_flight)));
-        assert!(is_waiting(&mut early).await);
-        lead.begin_request();
-        assert!(is_waiting(&mut late).await);
-        lead.publish(SharedResult::FingerprintMismatch);
-        assert!(matches!(early.await, Joined::Result(SharedResult::FingerprintMismatch)));
-        assert!(matches!(late.await, Joined::Leader(_)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_run_that_has_lost_the_lead_tells_nothing_to_those_who_wait_for_the_next() {
-        let single_flight = SingleFlight::new();
-        let lease = Lease::granted(Instant::now(), Duration::from_secs(60));
-        let run = Run::granted(&id().0, OwnerToken::random(), FencingToken::MIN, 1, lease);
-        let run = Arc::new(run);
-        let mut zombie = lead(&single_flight).await;
-        zombie.start(&run);
-        run.lose();
-        let next = lead(&single_flight).await;
-        let mut waiter = pin!(join(&single_flight));
-        assert!(is_waiting(&mut waiter).await);
-        zombie.publish(SharedResult::Answered(Answer::NotKept));
-        assert!(is_waiting(&mut waiter).await);
-        next.publish(SharedResult::FingerprintMismatch);
-        // Which was found out before the waiter came, so that it asks for itself.
-        assert!(matches!(waiter.await, Joined::Leader(_)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_run_that_ends_without_a_verdict_passes_the_lead_on_at_once() {
-        let single_flight = SingleFlight::new();
-        let lease = Lease::granted(Instant::now(), Duration::from_secs(60));
-        let run = Run::granted(&id().0, OwnerToken::random(), FencingToken::MIN, 1, lease);
-        let mut first = lead(&single_flight).await;
-        first.start(&Arc::new(run));
-        let mut waiter = pin!(join(&single_flight));
-        assert!(is_waiting(&mut waiter).await);
-        drop(first);
-        let start = Instant::now();
-        assert!(matches!(waiter.await, Joined::Leader(_)));
-        assert_eq!(start.elapsed(), Duration::ZERO);
-    }
-
-    /// Lets it go as far as it can; it is not to come to an end.
-    async fn is_waiting(boarding: &mut (impl Future<Output = Joined> + Unpin)) -> bool {
-        poll_fn(|context| Poll::Ready(Pin::new(&mut *boarding).poll(context).is_pending())).await
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn other_payloads_and_other_keys_fly_alone() {
-        let single_flight = SingleFlight::new();
-        let _lead = lead(&single_flight).await;
-        let (key, fingerprint) = id();
-        let other_key = Key::new("scope", "other name").unwrap();
-        for (key, fingerprint) in
-            [(key, Fingerprint::from_parts(["other payload"])), (other_key, fingerprint)]
-        {
-            assert!(matches!(single_flight.join(&key, fingerprint, pending()).await, Joined::Leader(_)));
-        }
-    }
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
 }
