@@ -25,57 +25,58 @@ pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordVi
 ///   reservations of a free key exactly one is [`Reserved`](ReserveOutcome::Reserved).
 /// - *The store's clock.* Whether a lease is over or a record expired is decided by one clock, the store's. No instant
 ///   of a caller crosses this trait; durations do.
-/// - *The token decides.* Only the current owner's token changes a record that is in flight. Everybody else is told
+/// - *The token decides.* Only the current owner's token changes a record in flight. Every other token gets
 ///   [`Lost`](CompleteOutcome::Lost) and changes nothing.
-/// - *Idempotent by token.* Every operation may be sent again with its token while its record or tombstone lives: it
-///   has no second effect, and its answer is the first one's or implies it.
-/// - *Errors mean failure of the store.* What is expected is an outcome. An error's [`Effect`](crate::Effect) is
-///   `NotApplied` only if the operation had no effect and never will.
-/// - *Cancellation.* A future that is dropped leaves the operation done or not done, never half done, and leaves the
-///   store fit for the next call.
-/// - *Expired is absent.* From `expires_at` on a record counts as absent to every operation, whether it was swept or
-///   not; only the fencing token still counts on from it while it is there.
+/// - *Idempotent by token.* Every operation may be sent again with its token while its record or tombstone lives. It has
+///   no second effect, and its answer is the first one or implies it.
+/// - *Errors mean that the store failed.* Expected results are outcomes. An error's [`Effect`](crate::Effect) is
+///   `NotApplied` only if the operation had no effect and never will have one.
+/// - *Cancellation.* If a future is dropped, its operation is done or not done, never half done, and the store is ready
+///   for the next call.
+/// - *Expired is absent.* From `expires_at` on, every operation treats a record as absent, whether or not it was swept.
+///   Only its fence still counts: the next one is greater.
 ///
-/// [`transition`](crate::store::transition) is this contract as pure functions: a backend that can lock a record runs them
-/// under that lock; one that cannot says the same in its own language. The conformance suite (`idem-conformance`)
+/// [`transition`](crate::store::transition) is this contract as pure functions: a backend that can lock a record calls
+/// them under that lock. Other backends do the same in SQL or Lua. The conformance suite (`idem-conformance`)
 /// checks all of it against any implementation.
 ///
 /// # Invariants
 ///
-/// - INV-1: no method has a default body, so that a wrapper cannot forget to pass one on.
-/// - INV-2: nothing in a method's answer shows one caller another caller's owner token.
+/// - INV-1: no method has a default body, so that a wrapper cannot forget to forward one.
+/// - INV-2: no answer shows a caller the owner token of another.
 #[async_trait]
 pub trait ReservationStore: fmt::Debug + Send + Sync + 'static {
-    /// Takes the key for `request.owner`, if nobody has it.
+    /// Reserves the key for `request.owner`, if nobody owns it.
     ///
     /// - A free or expired key is `Reserved` as attempt 1, with a fence above every earlier one of the key.
-    /// - A key that another owner released is `Reserved` with the released run's attempt number and a greater fence.
-    /// - Sent again by the owner in flight, it is `Reserved` with the same attempt and fence; the lease is never
+    /// - A key that another owner released is `Reserved` with the attempt number of the released run and a greater fence.
+    /// - If the owner in flight sends it again, it is `Reserved` with the same attempt and fence. The lease is never
     ///   shortened.
     /// - A token that has completed, released or abandoned is `Stale`.
-    /// - Another owner's live lease is `InFlight`, with what is left of it. The asker's own lease has no influence.
-    /// - Another owner's lease that is over or abandoned is taken over as the next attempt with a greater fence, or is
-    ///   `LeaseExpired` under [`ExpiredLeasePolicy::Refuse`](crate::ExpiredLeasePolicy::Refuse), which changes
-    ///   nothing.
-    /// - Another fingerprint, in flight (lease over or not) or completed, is `FingerprintMismatch`, with no bytes.
-    /// - A completed run of another owner is `Completed`, with its exact bytes.
+    /// - If another owner's lease is live, it is `InFlight` with the rest of that lease. The lease of the request does not
+    ///   matter.
+    /// - If another owner's lease is over or abandoned, the key is taken over as the next attempt with a greater fence, or
+    ///   it is `LeaseExpired` under [`ExpiredLeasePolicy::Refuse`](crate::ExpiredLeasePolicy::Refuse) and nothing changes.
+    /// - If the record in flight (lease over or not) or completed has another fingerprint, it is `FingerprintMismatch`
+    ///   without any bytes.
+    /// - If another owner has completed, it is `Completed` with the exact bytes.
     async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError>;
 
     /// Extends the owner's lease to at least `lease` from now.
     ///
-    /// - The owner in flight is `Renewed`, also when its lease is over but nobody took the key. The lease is never
-    ///   shortened, and the record is remembered for its `record_ttl` beyond the new lease.
-    /// - An owner that completed is `AlreadyCompleted`.
-    /// - Everybody else is `Lost`, also an owner that abandoned.
+    /// - The owner in flight gets `Renewed`, also if its lease is over and nobody took the key. The lease is never
+    ///   shortened, and the record is kept for its `record_ttl` after the new lease.
+    /// - An owner that completed gets `AlreadyCompleted`.
+    /// - Every other token gets `Lost`, also that of an owner that abandoned.
     async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError>;
 
     /// Stores the run's answer for `completion.retention` from now. It never changes afterwards.
     ///
-    /// - The owner in flight is `Completed`, visible at once to every `get` and `reserve`; also when its lease is over
-    ///   or abandoned, as long as nobody took the key.
-    /// - The same answer again is `AlreadyCompleted`; another one is `AnswerConflict`, and the first is kept.
-    /// - Everybody else is `Lost`, and nothing is created.
-    /// - An answer above the store's limit is refused as `TooLarge`, and nothing is half written.
+    /// - The owner in flight gets `Completed`, also if its lease is over or abandoned and nobody took the key. Every later
+    ///   `get` and `reserve` sees the answer.
+    /// - The same answer again is `AlreadyCompleted`. Another one is `AnswerConflict`, and the first one is kept.
+    /// - Every other token gets `Lost`, and nothing is created.
+    /// - An answer above the store's limit fails with `TooLarge`, and nothing is written.
     async fn complete(
         &self,
         key: &Key,
@@ -85,33 +86,33 @@ pub trait ReservationStore: fmt::Debug + Send + Sync + 'static {
 
     /// Frees the key: the owner says that nothing happened.
     ///
-    /// - The owner in flight is `Released`. A tombstone stays, so that a late reservation with this token is `Stale`.
-    /// - Again is `AlreadyReleased`; so is an absent key, which gets a tombstone of this token.
-    /// - An owner that completed is `AlreadyCompleted`, and the answer is kept.
-    /// - Everybody else is `Lost`, and the owner's record is untouched.
+    /// - The owner in flight gets `Released`. A tombstone stays, so that a late reservation with this token is `Stale`.
+    /// - A second release is `AlreadyReleased`. So is the release of an absent key, which leaves a tombstone of this token.
+    /// - An owner that completed gets `AlreadyCompleted`, and the answer is kept.
+    /// - Every other token gets `Lost`, and the record does not change.
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError>;
 
-    /// Lets the next caller in at once: nobody knows what the owner's run has done.
+    /// Lets the next caller take over at once: it is not known what the owner's run has done.
     ///
-    /// - The owner in flight is `Abandoned`, again too. A late renewal of it is `Lost`, its late reservation `Stale`;
-    ///   it may still complete as long as nobody took the key.
-    /// - An owner that completed is `AlreadyCompleted`.
-    /// - Everybody else is `Lost`.
+    /// - The owner in flight gets `Abandoned`, also a second time. After that its renewal is `Lost` and its reservation
+    ///   `Stale`. It may still complete while nobody has taken the key.
+    /// - An owner that completed gets `AlreadyCompleted`.
+    /// - Every other token gets `Lost`.
     async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError>;
 
-    /// Looks, and changes nothing.
+    /// Returns the record of the key, and changes nothing.
     ///
-    /// - In flight or completed, the record is shown without its owner token.
-    /// - Absent, expired and released are `None`.
+    /// - A record in flight or completed is shown without its owner token.
+    /// - An absent, expired or released key is `None`.
     async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError>;
 
-    /// Removes at most `limit` expired records and says how many.
+    /// Removes at most `limit` expired records and returns how many.
     ///
-    /// - A record that is not expired is never removed, also when the sweep races a reservation of the same key.
+    /// A record that is not expired is never removed, also if its key is reserved at the same time.
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError>;
 }
 
-/// Passes every method on by returning the inner future itself, so that sharing a store costs no second allocation.
+/// Forwards every method and returns the inner future itself, so that sharing a store costs no second allocation.
 macro_rules! forward_to_inner {
     ($pointer:ident) => {
         impl<S: ReservationStore + ?Sized> ReservationStore for $pointer<S> {
@@ -216,16 +217,16 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Effect, Operation, StoreErrorKind};
 
-    /// A store that can nothing, and says so.
+    /// A store whose every operation fails.
     #[derive(Debug)]
-    pub(crate) struct NoStore;
+    pub(crate) struct FailingStore;
 
     fn no<T>(operation: Operation) -> Result<T, StoreError> {
         Err(StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, operation))
     }
 
     #[async_trait]
-    impl ReservationStore for NoStore {
+    impl ReservationStore for FailingStore {
         async fn reserve(&self, _: &Key, _: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
             no(Operation::Reserve)
         }
@@ -261,7 +262,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_shared_and_a_boxed_store_pass_every_method_on() {
+    async fn a_shared_and_a_boxed_store_forward_every_method() {
         async fn every_operation(store: impl ReservationStore) -> Vec<Operation> {
             let (key, owner) = (Key::new("scope", "name").unwrap(), OwnerToken::random());
             let second = Span::MAX;
@@ -279,8 +280,8 @@ pub(crate) mod tests {
         }
         use Operation::{Abandon, Complete, Get, Release, Renew, Reserve as ReserveOp, Sweep};
         let all = vec![ReserveOp, Renew, Complete, Release, Abandon, Get, Sweep];
-        let shared: Arc<dyn ReservationStore> = Arc::new(NoStore);
-        let boxed: Box<dyn ReservationStore> = Box::new(NoStore);
+        let shared: Arc<dyn ReservationStore> = Arc::new(FailingStore);
+        let boxed: Box<dyn ReservationStore> = Box::new(FailingStore);
         assert_eq!(every_operation(shared).await, all);
         assert_eq!(every_operation(boxed).await, all);
     }

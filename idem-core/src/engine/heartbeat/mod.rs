@@ -1,12 +1,12 @@
-//! The heartbeat: one task per engine and runtime that renews every live lease from a single queue.
+//! [`Heartbeat`]: renews all live leases of an engine, with one task for each runtime.
 //!
-//! INV-1: a reservation is in the queue from the moment that it was granted until it is settled, so the queue is also
-//! the engine's list of what is live.
+//! INV-1: a run is in a queue from its grant to its settlement. So the queues are also the list of the live runs.
 //! INV-2: nothing is awaited and no store is called under the lock.
-//! INV-3: a [`RenewalHandle`] never touches another's entry, also when its slot was used again: the serial numbers differ.
-//! INV-4: renewals that failed before use at most half of the places, so that a part of the store that hangs does not
-//! keep the leases of the rest from being renewed. What hangs is noticed once: each 128 leases of a part that begins
-//! to hang delay the others by one [`LONGEST_SILENCE`], so a thousand of them are outlived by a lease of a minute.
+//! INV-3: a [`RenewalHandle`] never touches an entry of another run, also when its slot is used again: the serial
+//! numbers differ.
+//! INV-4: renewals that failed before take at most half of the places, so that a part of the store that hangs does not
+//! keep other leases from being renewed. Each 128 leases of a part that begins to hang delay the others once, by one
+//! [`LONGEST_SILENCE`]. A lease of a minute outlives a thousand of them.
 
 mod queue;
 
@@ -18,17 +18,18 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::engine::heartbeat::queue::{Lane, Pace, Slot};
+use crate::engine::heartbeat::queue::{Cadence, RenewalQueue, Slot};
 use crate::engine::run::Run;
-use crate::store::Span;
+use crate::error::{Effect, Operation, StoreError, StoreErrorKind};
+use crate::observe;
+use crate::store::{RenewOutcome, ReservationStore, Span};
 use crate::sync::{Mutex, lock};
-use crate::{Effect, Operation, RenewOutcome, ReservationStore, StoreError, StoreErrorKind, observe};
 
-/// How many renewals may be under way at once in one runtime. Enough to renew a hundred thousand leases of a minute
-/// over a link of ten milliseconds; few enough to leave a shared connection to the requests.
+/// How many renewals one runtime sends at once. Enough to renew a hundred thousand leases of a minute over a link of ten
+/// milliseconds, and few enough to leave a shared connection to the requests.
 const RENEWALS_AT_ONCE: usize = 128;
 
-/// The resolution of tokio's timers; less would only spin.
+/// The resolution of tokio's timers. A shorter interval would only spin.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long one renewal may stay unanswered.
@@ -37,21 +38,21 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Heartbeat {
     store: Arc<dyn ReservationStore>,
     lease: Span,
-    /// How long after its reservation an owner is renewed at the most.
-    at_most: Duration,
-    queue: Mutex<Queue>,
+    /// How long a run is renewed, counted from its reservation.
+    max_renewal: Duration,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Queue {
-    /// One per runtime that the engine is used from; nearly always one.
-    lanes: Vec<Lane>,
+struct State {
+    /// One for each runtime that uses the engine; nearly always one.
+    queues: Vec<RenewalQueue>,
     next_serial: u64,
-    /// The engine is gone: drivers end.
-    closed: bool,
+    /// The engine was dropped: the drivers end.
+    is_closed: bool,
 }
 
-/// Names one entry of the queue.
+/// Names one entry of a queue.
 #[derive(Clone, Copy)]
 pub(crate) struct RenewalHandle {
     runtime: Id,
@@ -59,11 +60,11 @@ pub(crate) struct RenewalHandle {
 }
 
 impl Heartbeat {
-    pub(crate) fn new(store: Arc<dyn ReservationStore>, lease: Span, at_most: Duration) -> Arc<Self> {
-        Arc::new(Self { store, lease, at_most, queue: Mutex::default() })
+    pub(crate) fn new(store: Arc<dyn ReservationStore>, lease: Span, max_renewal: Duration) -> Arc<Self> {
+        Arc::new(Self { store, lease, max_renewal, state: Mutex::default() })
     }
 
-    /// Renews the lease from now on, on the given runtime, until [`remove`](Self::remove).
+    /// Renews the lease of a run from now on, on the given runtime, until [`remove`](Self::remove).
     pub(crate) fn register(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -71,97 +72,96 @@ impl Heartbeat {
         sent_at: Instant,
     ) -> RenewalHandle {
         let id = runtime.id();
-        let due = sent_at + self.interval(Pace::Steady);
-        let mut queue = lock(&self.queue);
-        let serial = queue.next_serial;
-        queue.next_serial += 1;
+        let due = sent_at + self.interval(Cadence::Steady);
+        let mut state = lock(&self.state);
+        let serial = state.next_serial;
+        state.next_serial += 1;
 
-        let known = queue.lanes.iter().position(|lane| lane.runtime == id);
-        let index = known.unwrap_or(queue.lanes.len());
+        let known = state.queues.iter().position(|queue| queue.runtime == id);
+        let index = known.unwrap_or(state.queues.len());
         if known.is_none() {
-            queue.lanes.push(Lane::new(id, Arc::new(Notify::new())));
+            state.queues.push(RenewalQueue::new(id, Arc::new(Notify::new())));
         }
-        let lane = &mut queue.lanes[index];
-        let slot = lane.insert(serial, run, due);
-        let new_lane = known.is_none().then(|| Arc::clone(&lane.wake));
-        drop(queue);
+        let queue = &mut state.queues[index];
+        let slot = queue.insert(serial, run, due);
+        let new_driver = known.is_none().then(|| Arc::clone(&queue.wake));
+        drop(state);
 
-        if let Some(wake) = new_lane {
-            // Not under the lock: a runtime that is shutting down drops the driver at once, and its end takes the lock.
+        if let Some(wake) = new_driver {
+            // Not under the lock: a runtime that is shutting down drops the driver at once, and its `drop` locks.
             runtime.spawn(Driver { heartbeat: Arc::clone(self), runtime: id, wake }.run());
         }
         RenewalHandle { runtime: id, slot }
     }
 
-    /// Ends the renewal. A ticket that was removed before does nothing.
-    pub(crate) fn remove(&self, ticket: RenewalHandle) {
-        let mut queue = lock(&self.queue);
-        // Dropped after the lock is let go: the last of it may free a key.
-        let removed = queue.lane(ticket.runtime).and_then(|lane| lane.remove(ticket.slot));
-        drop(queue);
+    /// Ends the renewal. Does nothing if it was ended before.
+    pub(crate) fn remove(&self, handle: RenewalHandle) {
+        let mut state = lock(&self.state);
+        let removed = state.queue(handle.runtime).and_then(|queue| queue.remove(handle.slot));
+        drop(state);
+        // Dropped after the lock: this may be the last use of the run, which frees its key.
         drop(removed);
     }
 
-    /// Every live run, in no particular order.
+    /// All live runs, in no particular order.
     pub(crate) fn live(&self) -> Vec<Arc<Run>> {
-        lock(&self.queue).lanes.iter().flat_map(Lane::runs).collect()
+        lock(&self.state).queues.iter().flat_map(RenewalQueue::runs).collect()
     }
 
-    /// Lets the drivers end. Called when the engine is dropped; nothing is live then, since each reservation keeps
-    /// its engine.
+    /// Ends the drivers. Called when the engine is dropped. No run is live then, since each reservation keeps its engine.
     pub(crate) fn close(&self) {
-        let mut queue = lock(&self.queue);
-        queue.closed = true;
-        queue.lanes.iter().for_each(|lane| lane.wake.notify_one());
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        state.queues.iter().for_each(|queue| queue.wake.notify_one());
     }
 
-    fn interval(&self, pace: Pace) -> Duration {
-        let interval = match pace {
-            Pace::Steady => self.lease.as_duration() / 3,
-            Pace::Hurried => self.lease.as_duration() / 12,
+    fn interval(&self, cadence: Cadence) -> Duration {
+        let interval = match cadence {
+            Cadence::Steady => self.lease.as_duration() / 3,
+            Cadence::Hurried => self.lease.as_duration() / 12,
         };
         interval.max(SHORTEST_INTERVAL)
     }
 
-    /// Renews one lease. How it is to go on: at which pace, or not at all.
-    async fn renew(&self, run: &Run) -> Option<Pace> {
+    /// Renews one lease. Returns when to renew it again, or `None` for never.
+    async fn renew(&self, run: &Run) -> Option<Cadence> {
         // Only runs with a lease are registered.
         let lease = run.lease.as_ref()?;
         let sent_at = Instant::now();
-        // The last renewals ask for no more than what is left, so that the key is held for `at_most` and no longer.
-        let left = (lease.since + self.at_most).saturating_duration_since(sent_at);
+        // The last renewals ask for the rest only, so that the key is held for `max_renewal` and no longer.
+        let left = (lease.since + self.max_renewal).saturating_duration_since(sent_at);
         let Ok(left) = Span::new(left) else {
             observe::heartbeat_ended(run);
             return None;
         };
         let renewal = self.store.renew(&run.key, run.owner, self.lease.min(left));
-        let silence = self.interval(Pace::Hurried).min(LONGEST_SILENCE);
+        let silence = self.interval(Cadence::Hurried).min(LONGEST_SILENCE);
         let result = timeout(silence, renewal).await.unwrap_or_else(|_elapsed| {
             Err(StoreError::new(StoreErrorKind::Timeout, Effect::Unknown, Operation::Renew))
         });
         match result {
             Ok(RenewOutcome::Renewed { lease_left }) => {
                 lease.renewed(sent_at, lease_left);
-                Some(Pace::Steady)
+                Some(Cadence::Steady)
             }
             Ok(RenewOutcome::Lost) => {
                 lease.lose();
                 observe::lease_lost(run);
                 None
             }
-            // The completion has landed; its caller is about to remove the entry.
+            // The completion has arrived; its caller is about to remove the entry.
             Ok(RenewOutcome::AlreadyCompleted) => None,
             Err(error) => {
                 observe::renewal_failed(run, &error);
-                Some(Pace::Hurried)
+                Some(Cadence::Hurried)
             }
         }
     }
 }
 
-impl Queue {
-    fn lane(&mut self, runtime: Id) -> Option<&mut Lane> {
-        self.lanes.iter_mut().find(|lane| lane.runtime == runtime)
+impl State {
+    fn queue(&mut self, runtime: Id) -> Option<&mut RenewalQueue> {
+        self.queues.iter_mut().find(|queue| queue.runtime == runtime)
     }
 }
 
@@ -178,17 +178,18 @@ impl Driver {
         loop {
             let free = RENEWALS_AT_ONCE - renewals.len();
             let next = {
-                let mut queue = lock(&self.heartbeat.queue);
-                if queue.closed {
+                let mut state = lock(&self.heartbeat.state);
+                if state.is_closed {
                     return;
                 }
-                let Some(lane) = queue.lane(self.runtime) else { return };
-                for (slot, pace, run) in lane.take_due(Instant::now(), free, RENEWALS_AT_ONCE / 2) {
-                    let ticket = RenewalHandle { runtime: self.runtime, slot };
+                let Some(queue) = state.queue(self.runtime) else { return };
+                for (slot, cadence, run) in queue.take_due(Instant::now(), free, RENEWALS_AT_ONCE / 2) {
+                    let handle = RenewalHandle { runtime: self.runtime, slot };
                     let heartbeat = Arc::clone(&self.heartbeat);
-                    renewals.spawn(Renewal { heartbeat, ticket, pace, run, next: Some(Pace::Hurried) }.run());
+                    let next = Some(Cadence::Hurried);
+                    renewals.spawn(Renewal { heartbeat, handle, cadence, run, next }.run());
                 }
-                lane.sleep(RENEWALS_AT_ONCE / 2)
+                queue.sleep(RENEWALS_AT_ONCE / 2)
             };
             let has_room = renewals.len() < RENEWALS_AT_ONCE;
             tokio::select! {
@@ -200,23 +201,22 @@ impl Driver {
     }
 }
 
-/// A driver ends with its engine or with its runtime. In the second case the lane goes too, so that a later use of the
-/// engine in another runtime, which may have the same id, starts a driver of its own; what was live in the lane ended
-/// with the runtime, and its leases run out.
+/// A driver ends with its engine or with its runtime. In the second case its queue is removed, so that a later runtime
+/// with the same id starts a driver of its own. The leases in the queue run out: their runs ended with the runtime.
 impl Drop for Driver {
     fn drop(&mut self) {
-        lock(&self.heartbeat.queue).lanes.retain(|lane| !Arc::ptr_eq(&lane.wake, &self.wake));
+        lock(&self.heartbeat.state).queues.retain(|queue| !Arc::ptr_eq(&queue.wake, &self.wake));
     }
 }
 
-/// One renewal under way. However it ends, by a panic of the store too, its entry goes back into the queue.
+/// One renewal in progress. However it ends, also by a panic of the store, its entry returns to the queue.
 struct Renewal {
     heartbeat: Arc<Heartbeat>,
-    ticket: RenewalHandle,
-    pace: Pace,
+    handle: RenewalHandle,
+    cadence: Cadence,
     run: Arc<Run>,
-    /// At which pace the entry goes back.
-    next: Option<Pace>,
+    /// In which list the entry is put back.
+    next: Option<Cadence>,
 }
 
 impl Renewal {
@@ -227,10 +227,10 @@ impl Renewal {
 
 impl Drop for Renewal {
     fn drop(&mut self) {
-        let due = self.next.map(|pace| (pace, Instant::now() + self.heartbeat.interval(pace)));
-        let mut queue = lock(&self.heartbeat.queue);
-        if let Some(lane) = queue.lane(self.ticket.runtime) {
-            lane.put_back(self.ticket.slot, self.pace, due);
+        let due = self.next.map(|cadence| (cadence, Instant::now() + self.heartbeat.interval(cadence)));
+        let mut state = lock(&self.heartbeat.state);
+        if let Some(queue) = state.queue(self.handle.runtime) {
+            queue.put_back(self.handle.slot, self.cadence, due);
         }
     }
 }
@@ -241,13 +241,18 @@ mod tests {
     use super::*;
     use crate::Key;
 
+    fn heartbeat() -> Arc<Heartbeat> {
+        let store = Arc::new(crate::store::tests::FailingStore);
+        Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600))
+    }
+
+    fn run() -> Arc<Run> {
+        Arc::new(Run::unprotected(&Key::new("scope", "name").unwrap()))
+    }
+
     #[tokio::test]
-    async fn a_ticket_never_touches_the_next_user_of_its_slot() {
-        let store = Arc::new(crate::store::tests::NoStore);
-        let heartbeat =
-            Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600));
-        let runtime = Handle::current();
-        let run = || Arc::new(Run::unprotected(&Key::new("scope", "name").unwrap()));
+    async fn a_handle_never_touches_the_next_user_of_its_slot() {
+        let (heartbeat, runtime) = (heartbeat(), Handle::current());
         let first = heartbeat.register(&runtime, run(), Instant::now());
         heartbeat.remove(first);
         let second = heartbeat.register(&runtime, run(), Instant::now());
@@ -259,15 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_goes_with_its_runtime() {
-        let store = Arc::new(crate::store::tests::NoStore);
-        let heartbeat =
-            Heartbeat::new(store, Span::new(Duration::from_secs(60)).unwrap(), Duration::from_secs(600));
-        let run = Arc::new(Run::unprotected(&Key::new("scope", "name").unwrap()));
+    fn a_queue_is_removed_with_its_runtime() {
+        let heartbeat = heartbeat();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        heartbeat.register(runtime.handle(), run, Instant::now());
+        heartbeat.register(runtime.handle(), run(), Instant::now());
         assert_eq!(heartbeat.live().len(), 1);
         drop(runtime);
-        assert_eq!(lock(&heartbeat.queue).lanes.len(), 0);
+        assert_eq!(lock(&heartbeat.state).queues.len(), 0);
     }
 }
