@@ -37,7 +37,7 @@ use crate::unprotected::Running;
 /// use bytes::Bytes;
 /// use http::Response;
 /// use idem_http::TransactionalStep;
-/// use idem_sqlite::{SqliteStore, Transacted};
+/// use idem_sqlite::{SqliteStore, TransactionOutcome};
 ///
 /// /// Creates a row, and completes the request with the response that names it.
 /// async fn create(store: &SqliteStore, step: TransactionalStep) -> Response<Bytes> {
@@ -48,7 +48,7 @@ use crate::unprotected::Running;
 ///         Ok::<_, rusqlite::Error>(((), recorder.record(response)))
 ///     });
 ///     match created.await {
-///         Ok(Transacted::Completed(())) => Response::new(Bytes::new()), // replaced by what was committed
+///         Ok(TransactionOutcome::Completed(())) => Response::new(Bytes::new()), // replaced by what was committed
 ///         _ => {
 ///             let mut failed = Response::new(Bytes::new());
 ///             *failed.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;

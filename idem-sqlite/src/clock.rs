@@ -1,4 +1,4 @@
-//! [`Clock`]: what decides leases and expiry.
+//! [`Clock`]: the time that decides leases and expiry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use idem_core::store::Timestamp;
 
-/// The clock of a store. All processes that share a file must share the clock, too: the machine's.
+/// The clock of a store. It decides when leases end and when records expire.
 ///
-/// Tests put another in its place, and let hours pass in no time:
+/// All processes that share a file must use the same clock. The default is the machine's clock. A test can replace it
+/// and move the time itself:
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
 /// use std::time::{Duration, SystemTime};
-/// use idem_sqlite::{Clock, Options};
+/// use idem_sqlite::{Clock, SqliteOptions};
 ///
 /// let time = Arc::new(Mutex::new(SystemTime::now()));
-/// let options = Options::new().clock(Clock::from_fn({
+/// let options = SqliteOptions::new().clock(Clock::from_fn({
 ///     let time = Arc::clone(&time);
 ///     move || *time.lock().unwrap()
 /// }));
@@ -32,12 +33,12 @@ impl Clock {
         Self(Arc::new(SystemTime::now))
     }
 
-    /// A clock that tells what the function tells.
+    /// A clock that calls the function for the current time.
     pub fn from_fn(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// Whole microseconds since the epoch; 0 before it.
+    /// The current time in whole microseconds since the Unix epoch; 0 if it is before the epoch.
     pub(crate) fn now(&self) -> Timestamp {
         let since_epoch = (self.0)().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))

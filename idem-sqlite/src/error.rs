@@ -1,4 +1,4 @@
-//! What a failure of SQLite means for an operation, case by case; and the causes that this store finds itself.
+//! The errors of this store, and what each failure of SQLite means for an operation.
 
 use std::path::PathBuf;
 
@@ -6,147 +6,166 @@ use idem_core::{Effect, Operation, StoreError, StoreErrorKind};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use crate::frame::FrameError;
+use crate::record::frame::FrameError;
 
-/// Why the store refused, or failed, apart from SQLite.
+/// What this store itself found wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Cause {
-    #[error("the answer has {bytes} bytes, and at most {max_answer_bytes} are kept")]
-    AnswerTooLarge { bytes: usize, max_answer_bytes: usize },
-    // The URL itself is not shown: one meant for another backend may hold a password.
+    // The URL itself is not shown: a URL for another backend can contain a password.
     #[error(
         "the URL of a SQLite store is \"sqlite:\" and a path, without host or query, for example \
-         \"sqlite:/var/lib/shop/idem.db\"; settings are given as `Options`"
+         \"sqlite:/var/lib/shop/idem.db\"; set options with `connect_with`"
     )]
     NotASqliteUrl,
-    #[error("a store in memory is what idem-memory is; give SQLite the path of a file")]
+    #[error("a SQLite store needs the path of a file; use idem-memory for a store in memory")]
     InMemory,
     #[error("{} cannot be used: {problem}", path.display())]
-    Place { path: PathBuf, problem: &'static str },
-    #[error("SQLite {found} has a bug that can corrupt the file (fixed in 3.51.3); build with a later one")]
+    Location { path: PathBuf, problem: &'static str },
+    #[error("{} is on a network file system ({name}); SQLite's log needs a disk of this machine", path.display())]
+    NetworkFileSystem { path: PathBuf, name: &'static str },
+    #[error(
+        "SQLite {found} has a bug that can corrupt the file (fixed in 3.51.3); build with a later version"
+    )]
     OldSqlite { found: &'static str },
-    #[error("{} was deleted or replaced while it was open; restart the process, or open the store again", path.display())]
+    #[error("the file is not a SQLite database; choose another path for the store")]
+    NotADatabase,
+    #[error("the file is read-only for this process")]
+    ReadOnly,
+    #[error("the file cannot be opened or created: {reason}")]
+    CannotOpen { reason: String },
+    #[error("SQLite cannot keep a write-ahead log for this file")]
+    NoLog,
+    #[error(
+        "the file's tables have version {found}, but this release supports only version {supported}; use a later release"
+    )]
+    LaterTables { found: i32, supported: i32 },
+    #[error(
+        "the file is another application's (its user_version is {version}); choose another path for the store"
+    )]
+    ForeignFile { version: i32 },
+    #[error("the file has some of this store's tables, but not all, or not their version")]
+    IncompleteTables,
+    #[error("{} was deleted or replaced while it was open; restart the process or open the store again", path.display())]
     Replaced { path: PathBuf },
     #[error("this store was closed; open it again")]
     Closed,
-    #[error("{queued} operations are waiting for the disk; slow down, or raise `max_queued`")]
+    #[error("{queued} operations are waiting for the disk; send fewer, or raise `queue_capacity`")]
     QueueFull { queued: usize },
-    #[error("the operation waited in the queue for longer than `queue_timeout` and was discarded")]
+    #[error("the operation waited in the queue longer than `queue_timeout` and was discarded")]
     QueueTimeout,
     #[error(
-        "something panicked while it was being done: the clock, or a value that was dropped; standard error has its words"
+        "the operation panicked, in the clock or in a value that was dropped; standard error has the message"
     )]
-    WriterGone,
-    #[error("the transaction that the step shared with other operations was undone ({why}); run it again")]
-    UndoneWithOthers { why: String },
+    Panicked,
     #[error(
-        "a step waits for an operation of its own store, which would never come; use its connection instead"
+        "another operation rolled back the transaction that this step shared with it ({why}); run it again"
+    )]
+    RolledBackWithOthers { why: String },
+    #[error(
+        "a step cannot wait for a write of its own store, which would never run; use the step's connection"
     )]
     InsideStep,
     #[error(
-        "the operation's step ended the transaction that it was run in; use the connection for statements only"
+        "a step ended its transaction; use the connection only for statements that leave the transaction open"
     )]
     TransactionEnded,
 }
 
 impl Cause {
-    /// All of these are known before anything is written.
-    pub(crate) fn of(self, operation: Operation) -> StoreError {
-        StoreError::new(self.kind(), Effect::NotApplied, operation).with_source(self)
+    pub(crate) fn into_store_error(self, operation: Operation) -> StoreError {
+        // Everything but a panic is noticed before anything is committed.
+        let effect = if self == Self::Panicked { Effect::Unknown } else { Effect::NotApplied };
+        StoreError::new(self.kind(), effect, operation).with_source(self)
     }
 
     fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::AnswerTooLarge { .. } => StoreErrorKind::TooLarge,
             Self::NotASqliteUrl
             | Self::InMemory
-            | Self::Place { .. }
+            | Self::Location { .. }
+            | Self::NetworkFileSystem { .. }
             | Self::OldSqlite { .. }
+            | Self::NotADatabase
+            | Self::ReadOnly
+            | Self::CannotOpen { .. }
+            | Self::NoLog
+            | Self::ForeignFile { .. }
             | Self::InsideStep
             | Self::TransactionEnded => StoreErrorKind::Misconfigured,
-            Self::Replaced { .. } | Self::Closed | Self::QueueFull { .. } | Self::UndoneWithOthers { .. } => {
-                StoreErrorKind::Unavailable
-            }
+            Self::LaterTables { .. } => StoreErrorKind::Incompatible,
+            Self::IncompleteTables => StoreErrorKind::Corrupt,
+            Self::Replaced { .. }
+            | Self::Closed
+            | Self::QueueFull { .. }
+            | Self::RolledBackWithOthers { .. } => StoreErrorKind::Unavailable,
             Self::QueueTimeout => StoreErrorKind::Timeout,
-            Self::WriterGone => StoreErrorKind::Internal,
+            Self::Panicked => StoreErrorKind::Internal,
         }
     }
 }
 
-/// A failure inside of a transaction, before it is known whose it is.
-#[derive(Debug)]
+/// A failure before it is known which operations it concerns.
+#[derive(Debug, Error)]
 pub(crate) enum Failure {
-    Sqlite(rusqlite::Error),
-    Frame(FrameError),
-    /// Already told as it is to be told: by the state machine, or by this store.
-    Store(StoreError),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Cause(#[from] Cause),
+    /// An error of the state machine.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Failure {
     /// The error of an operation that had no effect.
-    pub(crate) fn not_applied(self, operation: Operation) -> StoreError {
+    pub(crate) fn into_store_error(self, operation: Operation) -> StoreError {
+        self.to_store_error(Effect::NotApplied, operation)
+    }
+
+    /// The error of one of the operations that this failure concerns. Only a failure of SQLite can have an `effect`
+    /// other than `NotApplied`.
+    pub(crate) fn to_store_error(&self, effect: Effect, operation: Operation) -> StoreError {
         match self {
-            Self::Sqlite(error) => of_sqlite(&error, Effect::NotApplied, operation),
+            Self::Sqlite(error) => {
+                // rusqlite's error cannot be cloned, so that each operation gets its text.
+                StoreError::new(sqlite_kind(error), effect, operation).with_source(format!("SQLite: {error}"))
+            }
             Self::Frame(error) => {
                 let kind = match error {
                     FrameError::LaterVersion(_) => StoreErrorKind::Incompatible,
                     FrameError::Malformed => StoreErrorKind::Corrupt,
                 };
-                StoreError::new(kind, Effect::NotApplied, operation).with_source(error)
+                StoreError::new(kind, Effect::NotApplied, operation).with_source(error.clone())
             }
-            Self::Store(error) => error,
+            Self::Cause(cause) => cause.clone().into_store_error(operation),
+            Self::Store(error) => error.clone(),
         }
     }
 
-    /// Whether another process is writing.
+    /// Whether another process holds the write lock.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if code(error) == Some(ErrorCode::DatabaseBusy))
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
     }
 }
 
-impl From<rusqlite::Error> for Failure {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-/// The error of an operation that SQLite failed. One failure may concern many operations, so that each gets its words
-/// and not the error itself.
-pub(crate) fn of_sqlite(error: &rusqlite::Error, effect: Effect, operation: Operation) -> StoreError {
-    StoreError::new(kind(error), effect, operation).with_source(SqliteFailure(error.to_string()))
-}
-
-/// What SQLite said.
-#[derive(Debug, Error)]
-#[error("SQLite: {0}")]
-struct SqliteFailure(String);
-
-/// SQLite's own word for what went wrong (<https://www.sqlite.org/rescode.html>).
-pub(crate) fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
-    match error {
-        rusqlite::Error::SqliteFailure(failure, _) => Some(failure.code),
-        _ => None,
-    }
-}
-
-fn kind(error: &rusqlite::Error) -> StoreErrorKind {
-    match code(error) {
-        // Another process is writing, the disk fails, or it is the machine that has no memory: all may pass.
+/// What SQLite's result code means (<https://www.sqlite.org/rescode.html>).
+fn sqlite_kind(error: &rusqlite::Error) -> StoreErrorKind {
+    match error.sqlite_error_code() {
+        // These can pass: another process is writing, the disk fails, or the machine has no memory or file handles left.
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::SystemIoFailure
             | ErrorCode::OutOfMemory
-            // It was there, so it is the process that has too many files open, say.
             | ErrorCode::CannotOpen
             | ErrorCode::FileLockingProtocolFailed,
         ) => StoreErrorKind::Unavailable,
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
         Some(
-            ErrorCode::ReadOnly
-            | ErrorCode::PermissionDenied
-            | ErrorCode::AuthorizationForStatementDenied,
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
         ) => StoreErrorKind::Misconfigured,
         Some(ErrorCode::TooBig) => StoreErrorKind::TooLarge,
         _ => StoreErrorKind::Internal,

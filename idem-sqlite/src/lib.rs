@@ -1,52 +1,63 @@
-//! The durable embedded store of [idem](idem_core): one SQLite file, shared by the processes of one machine.
+//! A durable store for [idem](idem_core) in one SQLite file, which the processes of one machine can share.
 //!
-//! - **Durable.** An operation is acknowledged after its commit was flushed to the disk ([`Synchronous::Full`]).
-//! - **Fast all the same.** One thread writes, and commits everything that waits in one transaction: a hundred callers
-//!   share one flush. Who is alone commits on its own thread. Replays and refusals only read, and never wait for it.
-//! - **Shared.** Several processes may open one file; SQLite's locks order them. Network file systems are refused.
-//! - **Exactly once, where the effect is in the same file.** [`SqliteStore::complete_reservation`] commits an effect
-//!   together with its completion.
+//! ```no_run
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use idem_core::{Engine, Fingerprint, Key};
+//! use idem_sqlite::SqliteStore;
 //!
-//! [`SqliteStore::connect`] opens it; [`Options`] say how durable, how patient and on what clock. What each failure
-//! means, and what it leaves behind, stands in the crate's README.
+//! let store = SqliteStore::connect("sqlite:/var/lib/shop/idem.db").await?;
+//! let engine = Engine::builder(store).build()?;
 //!
-//! # Where things are
+//! let key = Key::new("tenant-7/POST /payments", "8e03978e")?;
+//! let fingerprint = Fingerprint::from_parts(["100 EUR"]);
+//! let outcome = engine.execute(&key, &fingerprint, async |_attempt| {
+//!     Ok::<_, std::io::Error>("paid".to_owned()) // runs once; every duplicate gets "paid"
+//! });
+//! println!("{:?}", outcome.await?);
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! `store` is the trait; `writer` commits, and `job` is what it commits; `transactional` is completion together with an
-//! effect, and `step` its job. `readers` look; `keeper` cleans up. `table` holds the statements, `frame` the bytes of a
-//! record, `schema` the tables and `connection` how the file is opened; `place` says where a file can be.
+//! | task | item |
+//! |---|---|
+//! | open a store | [`SqliteStore::connect`], or [`SqliteStore::open`] with a path |
+//! | change timeouts, limits or durability | [`SqliteStore::connect_with`], [`SqliteOptions`] |
+//! | commit your own rows and the answer in one transaction | [`SqliteStore::complete_reservation`] |
+//! | let time pass in tests | [`Clock`] |
+//! | finish all writes before the process ends | [`SqliteStore::close`] |
+//!
+//! The store acknowledges an operation after the disk has flushed its commit ([`Synchronous::Full`]). One thread writes,
+//! and commits all waiting operations in one transaction, so that a hundred callers share one flush. Replays and refusals
+//! only read, and never wait for a writer. Network file systems are refused.
+//!
+//! The crate's README lists the failures that can happen, what the store promises for each, and the test that shows it.
 
-// On docs.rs, items that need a feature say which.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
-mod connection;
 mod error;
-mod frame;
-mod job;
-mod keeper;
+mod file;
+mod maintenance;
 mod options;
-mod pace;
-mod place;
 mod readers;
-mod schema;
-mod step;
+mod record;
 mod store;
-mod table;
-mod transactional;
+mod sync;
+mod transaction;
 mod writer;
 
 pub use clock::Clock;
-pub use options::{Options, Synchronous};
+pub use options::{SqliteOptions, Synchronous};
 pub use store::SqliteStore;
-pub use transactional::Transacted;
+pub use transaction::TransactionOutcome;
 
-/// The README's examples, compiled.
+/// Compiles the examples of this crate's README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// And those of the project.
+/// Compiles the examples of the project's README.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/README.md")]
 struct ProjectReadme;

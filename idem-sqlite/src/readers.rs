@@ -1,55 +1,57 @@
-//! [`Readers`]: connections that only read. They never wait for the writer, and neither does it for them.
+//! [`Readers`]: connections that only read. They never wait for the writer, and the writer never waits for them.
 //!
-//! A point read takes microseconds, so it is done on the caller's thread.
+//! Reading one record takes microseconds, so it is done on the caller's thread.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 
-use idem_core::Operation;
 use rusqlite::Connection;
 
-use crate::connection::Opener;
 use crate::error::{Cause, Failure};
+use crate::file::database::DatabaseFile;
+use crate::sync::lock;
 
-/// A few connections, each opened when it is first needed.
+/// A few connections. Each is opened when it is first needed.
 pub(crate) struct Readers {
+    file: Arc<DatabaseFile>,
     connections: Box<[Mutex<Option<Connection>>]>,
-    /// Where the next one waits that finds all of them taken.
+    /// The connection that the next caller waits for if all are in use.
     next: AtomicUsize,
-    /// Set by the keeper: the file is no longer where it was.
+    /// Set by maintenance: the file was deleted or replaced.
     is_replaced: AtomicBool,
     is_closed: AtomicBool,
 }
 
 impl Readers {
     /// One connection for each thread that can run at a time.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(file: Arc<DatabaseFile>) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let connections = (0..count).map(|_| Mutex::default()).collect();
         let [is_replaced, is_closed] = [false, false].map(AtomicBool::new);
-        Self { connections, next: AtomicUsize::new(0), is_replaced, is_closed }
+        Self { file, connections, next: AtomicUsize::new(0), is_replaced, is_closed }
     }
 
     /// Reads from a snapshot that holds everything that was committed before the call.
     pub(crate) fn read<T>(
         &self,
-        operation: Operation,
-        opener: &Opener,
-        look: impl FnOnce(&Connection) -> Result<T, Failure>,
+        query: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut slot = self.take();
+        // Checked under the slot's lock: `close` sets it before it takes that lock, so nothing is opened after it.
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Cause::Closed.into());
+        }
+        if self.is_replaced.load(Ordering::Relaxed) {
+            return Err(self.file.replaced().into());
+        }
         let connection = match &mut *slot {
             Some(connection) => connection,
-            // Asked under the slot's lock, which `close` takes after it has said so: nothing is opened behind it.
-            None if self.is_closed.load(Ordering::Acquire) => {
-                return Err(Failure::Store(Cause::Closed.of(operation)));
-            }
-            None => slot.insert(opener.open_reader()?),
+            None => slot.insert(self.file.open_reader()?),
         };
-        let result = look(connection);
+        let result = query(connection);
         if matches!(result, Err(Failure::Sqlite(_))) {
-            // The next reader begins with a new one.
+            // The next reader starts with a new connection.
             *slot = None;
         }
         result
@@ -59,18 +61,11 @@ impl Readers {
         self.is_replaced.store(is_replaced, Ordering::Relaxed);
     }
 
-    pub(crate) fn check(&self, opener: &Opener) -> Result<(), Cause> {
-        if self.is_replaced.load(Ordering::Relaxed) {
-            return Err(Cause::Replaced { path: opener.path.clone() });
-        }
-        Ok(())
-    }
-
-    /// Closes what is open.
+    /// Closes all connections. Later reads fail as `Closed`.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         for connection in &self.connections {
-            *connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *lock(connection) = None;
         }
     }
 
@@ -82,8 +77,8 @@ impl Readers {
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        // There is at least one, and the remainder is below their number.
+        // There is at least one connection, and the remainder is below their number.
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        self.connections[next].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.connections[next])
     }
 }

@@ -1,6 +1,5 @@
-//! [`SqliteStore`]: the trait, over the writer and the readers.
+//! [`SqliteStore`]: the store trait, over the writer and the readers.
 
-use idem_core::store::Span;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::thread;
 
 use async_trait::async_trait;
 use idem_core::store::{
-    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Timestamp, transition,
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Span, Timestamp, transition,
 };
 use idem_core::{
     AbandonOutcome, CompleteOutcome, Effect, Key, Operation, ReleaseOutcome, RenewOutcome, ReservationStore,
@@ -17,19 +16,20 @@ use idem_core::{
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::Options;
-use crate::connection::Opener;
+use crate::SqliteOptions;
 use crate::error::{Cause, Failure};
-use crate::job::Task;
-use crate::keeper::{Keeper, SWEEP_BATCH};
+use crate::file::database::DatabaseFile;
+use crate::file::location;
+use crate::maintenance::Maintenance;
 use crate::readers::Readers;
-use crate::table;
+use crate::record::table::{self, SWEEP_BATCH};
 use crate::writer::Writer;
+use crate::writer::job::Task;
 
-/// A store in one SQLite file. Clones share it; other processes of the machine may open the same file.
+/// A store in one SQLite file. Clones share it, and other processes of the machine can open the same file.
 ///
-/// Every operation is acknowledged when it is committed, by default after the disk has flushed it. When the last clone
-/// is dropped, what is still waiting is done, and the threads end; [`close`](Self::close) waits for that.
+/// Every operation is acknowledged after its commit, by default after the disk has flushed it. When the last clone is
+/// dropped, queued operations still run and then the threads end; [`close`](Self::close) waits for that.
 ///
 /// ```
 /// # #[tokio::main]
@@ -49,185 +49,168 @@ use crate::writer::Writer;
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    pub(crate) inner: Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
-/// What the clones share. Its end is the end of the threads.
-pub(crate) struct Inner {
-    pub(crate) writer: Arc<Writer>,
+/// What the clones share. When it is dropped, the threads end.
+struct Inner {
+    file: Arc<DatabaseFile>,
+    writer: Arc<Writer>,
     readers: Arc<Readers>,
-    keeper: Arc<Keeper>,
-    /// Its senders are the threads', which drop them when they end.
+    maintenance: Arc<Maintenance>,
+    /// Each thread holds a sender and drops it when it ends.
     running: watch::Receiver<()>,
 }
 
 impl SqliteStore {
-    /// Opens the store of a URL, `sqlite:` and a path, with the default [`Options`]. The file is made if it is not
-    /// there; its directory has to be.
+    /// Opens the store at a URL, `sqlite:` and a path, with the default [`SqliteOptions`].
     ///
-    /// The path is taken as it is, without percent-encoding. `sqlite:///path` is `sqlite:/path`; a URL with a host or a
-    /// query (`?mode=rwc`) is refused.
+    /// The file is created if it does not exist; its directory must exist. The path is not percent-decoded.
+    /// `sqlite:///path` means the same as `sqlite:/path`. A URL with a host or a query (`?mode=rwc`) is refused.
+    ///
+    /// Fails like [`open`](Self::open).
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let path = url.strip_prefix("sqlite:").filter(|path| !path.contains('?'));
-        let path = path.and_then(|path| match path.strip_prefix("//") {
-            Some(after_host) => after_host.starts_with('/').then_some(after_host),
-            None => Some(path).filter(|path| !path.is_empty()),
-        });
-        match path {
-            Some(path) => Self::open(path, Options::new()).await,
-            None => Err(Cause::NotASqliteUrl.of(Operation::Connect)),
+        Self::connect_with(url, SqliteOptions::new()).await
+    }
+
+    /// Opens the store at a URL like [`connect`](Self::connect), with the given options.
+    pub async fn connect_with(url: &str, options: SqliteOptions) -> Result<Self, StoreError> {
+        match location::path_of(url) {
+            Some(path) => Self::open(path, options).await,
+            None => Err(Cause::NotASqliteUrl.into_store_error(Operation::Connect)),
         }
     }
 
-    /// Opens the store in a file.
+    /// Opens the store in the file at a path, which can contain any character.
     ///
-    /// Fails as `Misconfigured` where no such file can be (a directory that is missing or not writable, a network file
-    /// system), or if it is another application's; as `Incompatible` if a later release made it; as `Corrupt` if it is
-    /// damaged; and as `Unavailable` if another process keeps it locked for longer than the `busy_timeout`. A file that
-    /// is refused is left as it was.
-    pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+    /// Fails as
+    /// - `Misconfigured` if no database can be at this path (a missing or read-only directory, a network file system),
+    ///   or if the file belongs to another application;
+    /// - `Incompatible` if a later release created the tables;
+    /// - `Corrupt` if the file is damaged;
+    /// - `Unavailable` if another process holds the file's lock longer than the `busy_timeout`.
+    ///
+    /// A file that is refused is not changed.
+    pub async fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StoreError> {
         let path = path.as_ref().to_owned();
         if path.as_os_str().is_empty() || path == Path::new(":memory:") {
-            return Err(Cause::InMemory.of(Operation::Connect));
+            return Err(Cause::InMemory.into_store_error(Operation::Connect));
         }
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(path, options)).await;
-        opened
-            .unwrap_or_else(|panic| Err(internal(Operation::Connect, Effect::NotApplied).with_source(panic)))
+        match tokio::task::spawn_blocking(move || Self::open_blocking(path, options)).await {
+            Ok(opened) => opened.map_err(|failure| failure.into_store_error(Operation::Connect)),
+            Err(panic) => Err(connect_error(StoreErrorKind::Internal).with_source(panic)),
+        }
     }
 
-    fn open_blocking(path: PathBuf, options: Options) -> Result<Self, StoreError> {
-        // Absolute, since the process may change its directory.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        let opener = Opener { path, options };
-        let (connection, place) = opener.create()?;
-        let writer = Writer::new(opener, place, connection);
-        let (readers, keeper) = (Arc::new(Readers::new()), Arc::new(Keeper::default()));
-        let (of_threads, running) = watch::channel(());
+    /// Closes the store for all its clones. Operations that are queued still run; later ones fail as `Unavailable`.
+    /// Returns when the file is closed.
+    pub async fn close(&self) {
+        self.inner.close();
+        let mut running = self.inner.running.clone();
+        // No thread ever sends: this fails when the last sender is dropped.
+        while running.changed().await.is_ok() {}
+    }
 
-        let spawn = |name: &str, life: Box<dyn FnOnce() + Send>| {
-            let running = of_threads.clone();
+    pub(crate) fn options(&self) -> &SqliteOptions {
+        &self.inner.file.options
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+
+    fn open_blocking(path: PathBuf, options: SqliteOptions) -> Result<Self, Failure> {
+        // The path stays valid if the process changes its directory.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let (file, connection) = DatabaseFile::create(path, options)?;
+        let file = Arc::new(file);
+        let writer = Arc::new(Writer::new(Arc::clone(&file), connection));
+        let readers = Arc::new(Readers::new(Arc::clone(&file)));
+        let maintenance = Arc::new(Maintenance::default());
+        let (sender, running) = watch::channel(());
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            let sender = sender.clone();
             let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-                let _running = running;
-                life();
+                body();
+                drop(sender);
             });
-            thread.map(drop).map_err(|error| {
-                StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, Operation::Connect)
-                    .with_source(error)
-            })
+            thread.map(drop).map_err(|error| connect_error(StoreErrorKind::Unavailable).with_source(error))
         };
         spawn("idem-sqlite-writer", {
             let writer = Arc::clone(&writer);
             Box::new(move || writer.run())
         })?;
-        let inner = Inner {
-            writer: Arc::clone(&writer),
-            readers: Arc::clone(&readers),
-            keeper: Arc::clone(&keeper),
-            running,
-        };
-        spawn("idem-sqlite-keeper", Box::new(move || keeper.run(&writer, &readers)))?;
+        let inner = Inner { file, writer, readers, maintenance, running };
+        spawn("idem-sqlite-maintenance", {
+            let (file, writer) = (Arc::clone(&inner.file), Arc::clone(&inner.writer));
+            let (readers, maintenance) = (Arc::clone(&inner.readers), Arc::clone(&inner.maintenance));
+            Box::new(move || maintenance.run(&file, &writer, &readers))
+        })?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Closes the store for all its clones: what was handed in before is done, what comes later fails as `Unavailable`.
-    /// Returns when the file is closed.
-    pub async fn close(&self) {
-        self.inner.close();
-        let mut running = self.inner.running.clone();
-        // Nothing is ever sent: it fails when the last thread has ended.
-        while running.changed().await.is_ok() {}
-        self.inner.readers.close();
-    }
-
-    /// Looks for a record without the writer.
-    fn look<T>(
+    /// Reads without the writer.
+    fn read<T>(
         &self,
         operation: Operation,
-        look: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure>,
+        query: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        let inner = &*self.inner;
-        if inner.writer.is_closed() {
-            return Err(Cause::Closed.of(operation));
-        }
-        inner.readers.check(&inner.writer.opener).map_err(|cause| cause.of(operation))?;
-        let clock = &inner.writer.opener.options.clock;
-        let found =
-            inner.readers.read(operation, &inner.writer.opener, |connection| look(connection, clock.now()));
-        found.map_err(|failure| failure.not_applied(operation))
+        let result = self.inner.readers.read(|connection| query(connection, self.options().clock.now()));
+        result.map_err(|failure| failure.into_store_error(operation))
     }
 
-    /// Does a step in a transaction of the writer.
+    /// Runs `work` in a transaction of the writer.
     async fn write<T: Send + 'static>(
         &self,
         operation: Operation,
-        step: impl FnMut(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+        work: impl FnMut(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (task, answer) = Task::new(operation, step);
-        self.inner.writer.submit(Box::new(task));
-        answer.await.unwrap_or_else(|_| Err(writer_gone(operation)))
+        let (task, answer) = Task::new(operation, work);
+        self.writer().submit(Box::new(task));
+        answer.await.unwrap_or_else(|_| Err(Cause::Panicked.into_store_error(operation)))
     }
 
-    /// The same, for a transition of one record.
+    /// Runs a transition of one record in a transaction of the writer.
     async fn change<T: Send + 'static>(
         &self,
         operation: Operation,
         key: &Key,
-        step: impl Fn(Option<&Record>, Timestamp) -> (T, Option<Record>) + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let key = key.clone();
-        self.write(operation, move |connection, now| {
-            let found = table::find(connection, &key, now)?;
-            let (outcome, change) = step(found.as_ref().map(|found| &found.record), now);
-            table::write(connection, &key, found.as_ref(), change.as_ref())?;
-            Ok(outcome)
-        })
-        .await
-    }
-
-    /// The same, for a transition that may write a record for an absent key.
-    async fn upsert<T: Send + 'static>(
-        &self,
-        operation: Operation,
-        key: &Key,
-        step: impl Fn(Option<&Record>, Timestamp) -> Result<(T, Option<Record>), StoreError> + Send + 'static,
+        transition: impl Fn(Option<&Record>, Timestamp) -> Result<(T, Option<Record>), StoreError>
+        + Send
+        + 'static,
     ) -> Result<T, StoreError> {
         let key = key.clone();
         self.write(operation, move |connection, now| {
             let found = table::find(connection, &key, now)?;
             let (outcome, change) = match &found {
-                Some(found) => step(Some(&found.record), now),
-                None => step(table::stand_in(connection)?.as_ref(), now),
-            }
-            .map_err(Failure::Store)?;
+                Some(found) => transition(Some(&found.record), now)?,
+                None => transition(table::fence_floor(connection)?.as_ref(), now)?,
+            };
             table::write(connection, &key, found.as_ref(), change.as_ref())?;
             Ok(outcome)
         })
         .await
-    }
-
-    pub(crate) fn max_answer_bytes(&self) -> usize {
-        self.inner.writer.opener.options.max_answer_bytes
     }
 }
 
 #[async_trait]
 impl ReservationStore for SqliteStore {
     async fn reserve(&self, key: &Key, request: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
-        // A replay, and every other answer that changes nothing, needs no writer.
-        let told = self.look(Operation::Reserve, |connection, now| {
+        // A replay, like every other outcome that changes nothing, does not need the writer.
+        let unchanged = self.read(Operation::Reserve, |connection, now| {
             let Some(found) = table::find(connection, key, now)? else { return Ok(None) };
-            let told = transition::reserve(Some(&found.record), &request, now).map_err(Failure::Store)?;
-            Ok(Some(told).filter(|(_, change)| change.is_none() && !found.is_cut))
+            let (outcome, change) = transition::reserve(Some(&found.record), &request, now)?;
+            Ok(Some(outcome).filter(|_| change.is_none() && !found.is_clamped))
         })?;
-        if let Some((outcome, _)) = told {
+        if let Some(outcome) = unchanged {
             return Ok(outcome);
         }
-        self.upsert(Operation::Reserve, key, move |found, now| transition::reserve(found, &request, now))
+        self.change(Operation::Reserve, key, move |found, now| transition::reserve(found, &request, now))
             .await
     }
 
     async fn renew(&self, key: &Key, owner: OwnerToken, lease: Span) -> Result<RenewOutcome, StoreError> {
-        self.change(Operation::Renew, key, move |found, now| transition::renew(found, owner, lease, now))
+        self.change(Operation::Renew, key, move |found, now| Ok(transition::renew(found, owner, lease, now)))
             .await
     }
 
@@ -237,23 +220,24 @@ impl ReservationStore for SqliteStore {
         owner: OwnerToken,
         completion: Completion,
     ) -> Result<CompleteOutcome, StoreError> {
-        check_answer(completion.answer.len(), self.max_answer_bytes())?;
+        completion.check(self.options().max_answer_bytes)?;
         self.change(Operation::Complete, key, move |found, now| {
-            transition::complete(found, owner, completion.clone(), now)
+            Ok(transition::complete(found, owner, completion.clone(), now))
         })
         .await
     }
 
     async fn release(&self, key: &Key, owner: OwnerToken) -> Result<ReleaseOutcome, StoreError> {
-        self.upsert(Operation::Release, key, move |found, now| transition::release(found, owner, now)).await
+        self.change(Operation::Release, key, move |found, now| transition::release(found, owner, now)).await
     }
 
     async fn abandon(&self, key: &Key, owner: OwnerToken) -> Result<AbandonOutcome, StoreError> {
-        self.change(Operation::Abandon, key, move |found, now| transition::abandon(found, owner, now)).await
+        self.change(Operation::Abandon, key, move |found, now| Ok(transition::abandon(found, owner, now)))
+            .await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
-        self.look(Operation::Get, |connection, now| {
+        self.read(Operation::Get, |connection, now| {
             Ok(table::find(connection, key, now)?.and_then(|found| found.record.view(now)))
         })
     }
@@ -262,10 +246,10 @@ impl ReservationStore for SqliteStore {
         let mut removed = 0;
         while removed < limit {
             let batch = u32::try_from(limit - removed).map_or(SWEEP_BATCH, |left| left.min(SWEEP_BATCH));
-            let step = move |connection: &Connection, now| table::remove_expired(connection, batch, now);
-            let swept = match self.write(Operation::Sweep, step).await {
+            let work = move |connection: &Connection, now| table::remove_expired(connection, batch, now);
+            let swept = match self.write(Operation::Sweep, work).await {
                 Ok(swept) => swept,
-                // What the batches before it removed is removed, so that this is no failure without effect.
+                // Earlier batches are removed, so this is not a failure without effect.
                 Err(_) if removed > 0 => break,
                 Err(error) => return Err(error),
             };
@@ -278,16 +262,17 @@ impl ReservationStore for SqliteStore {
     }
 }
 
-/// Shows where the store is, never what is in it.
+/// Shows the path of the file, never its content.
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.inner.writer.opener.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.inner.file.path).finish_non_exhaustive()
     }
 }
 
 impl Inner {
     fn close(&self) {
-        self.keeper.close();
+        self.maintenance.close();
+        self.readers.close();
         self.writer.close();
     }
 }
@@ -298,19 +283,6 @@ impl Drop for Inner {
     }
 }
 
-/// The writer ended without a word: nobody knows what was done.
-pub(crate) fn writer_gone(operation: Operation) -> StoreError {
-    internal(operation, Effect::Unknown).with_source(Cause::WriterGone)
-}
-
-/// Refuses an answer that is too long to be kept.
-pub(crate) fn check_answer(bytes: usize, max_answer_bytes: usize) -> Result<(), StoreError> {
-    if bytes > max_answer_bytes {
-        return Err(Cause::AnswerTooLarge { bytes, max_answer_bytes }.of(Operation::Complete));
-    }
-    Ok(())
-}
-
-fn internal(operation: Operation, effect: Effect) -> StoreError {
-    StoreError::new(StoreErrorKind::Internal, effect, operation)
+fn connect_error(kind: StoreErrorKind) -> StoreError {
+    StoreError::new(kind, Effect::NotApplied, Operation::Connect)
 }

@@ -1,4 +1,4 @@
-//! The conformance suite over the store: two openings of one file, on a clock that the suite moves.
+//! The conformance suite: two handles of one file, on a clock that the suite moves.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
@@ -12,11 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::store::{Record, State};
 use idem_core::{FencingToken, Key, ReservationStore};
-use idem_sqlite::{Options, SqliteStore};
+use idem_sqlite::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 mod golden;
+
+/// The default of `SqliteOptions::max_answer_bytes`.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 struct Sqlite;
 
@@ -33,7 +36,7 @@ impl Harness for Sqlite {
     }
 
     fn max_answer_bytes(&self) -> Option<usize> {
-        Some(Options::new().max_answer_bytes)
+        Some(MAX_ANSWER_BYTES)
     }
 
     fn removes_by_itself(&self) -> bool {
@@ -47,12 +50,12 @@ impl Harness for Sqlite {
             }
             Ability::KillServer => Some("SQLite has no server; the crash cases kill processes"),
             Ability::FlushScripts => Some("SQLite has no scripts"),
-            _ => Some("an ability that this harness does not know"),
+            _ => Some("this harness does not know the ability"),
         }
     }
 
     fn new_location(&self) -> String {
-        // It outlives this process, as the case wants; the system's temporary directory is cleaned by its owner.
+        // The case needs a file that outlives this process. The system cleans its temporary directory.
         tempfile::tempdir().unwrap().keep().join("idem.db").display().to_string()
     }
 
@@ -61,22 +64,22 @@ impl Harness for Sqlite {
     }
 }
 
-/// One file, and a clock that stands still but for what the suite lets pass.
+/// A store in a file, and a clock that stands still until the suite moves it.
 struct File {
     store: Arc<SqliteStore>,
     path: PathBuf,
-    hands: Hands,
+    clock: SharedClock,
     _directory: Option<TempDir>,
 }
 
 impl File {
     async fn open(path: &Path, directory: Option<TempDir>) -> Self {
-        let hands = Hands::beside(path);
-        let store = Arc::new(open(path, &hands).await);
-        Self { store, path: path.to_owned(), hands, _directory: directory }
+        let clock = SharedClock::of(path);
+        let store = Arc::new(open(path, &clock).await);
+        Self { store, path: path.to_owned(), clock, _directory: directory }
     }
 
-    /// Changes the bytes of the key's record behind the store's back.
+    /// Changes the bytes of the key's record without the store.
     fn rewrite(&self, key: &Key, change: impl FnOnce(&[u8]) -> Vec<u8>) {
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(Duration::from_secs(30)).unwrap();
@@ -86,7 +89,7 @@ impl File {
         assert_eq!(connection.execute(update, (key.as_bytes(), change(&bytes))).unwrap(), 1);
     }
 
-    /// Writes a record that the store has not made.
+    /// Writes a record without the store.
     fn insert(&self, key: &Key, expires_at: i64, record: &[u8]) {
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(Duration::from_secs(30)).unwrap();
@@ -96,35 +99,35 @@ impl File {
     }
 }
 
-async fn open(path: &Path, hands: &Hands) -> SqliteStore {
-    // What the suite wants removed, it sweeps itself.
-    let options = Options::new().clock(hands.clock()).upkeep_interval(Duration::from_secs(3600));
+async fn open(path: &Path, clock: &SharedClock) -> SqliteStore {
+    // The suite sweeps by itself.
+    let options = SqliteOptions::new().clock(clock.clock()).maintenance_interval(Duration::from_secs(3600));
     SqliteStore::open(path, options).await.unwrap()
 }
 
-/// The time, in a file beside the store's: every process that has the store open sees the same clock.
+/// The time, in a file next to the store's: all processes that open the store read the same clock.
 #[derive(Clone)]
-struct Hands(PathBuf);
+struct SharedClock(PathBuf);
 
-impl Hands {
-    /// The clock of the store at `path`. Whoever comes first sets it.
-    fn beside(path: &Path) -> Self {
-        let hands = Self(path.with_extension("clock"));
-        if !hands.0.exists() {
-            // It is there whole or not at all: a process may be killed here, and another be waiting for it.
+impl SharedClock {
+    /// The clock of the store at `path`. The first process sets it.
+    fn of(path: &Path) -> Self {
+        let clock = Self(path.with_extension("clock"));
+        if !clock.0.exists() {
+            // The file appears with its content, even if this process is killed here.
             let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
             let now = micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
             file.write_all(&now.to_le_bytes()).unwrap();
-            if let Err(error) = file.persist_noclobber(&hands.0) {
+            if let Err(error) = file.persist_noclobber(&clock.0) {
                 assert_eq!(error.error.kind(), ErrorKind::AlreadyExists);
             }
         }
-        hands
+        clock
     }
 
     fn clock(&self) -> idem_sqlite::Clock {
-        let hands = self.clone();
-        idem_sqlite::Clock::from_fn(move || UNIX_EPOCH + Duration::from_micros(hands.read()))
+        let clock = self.clone();
+        idem_sqlite::Clock::from_fn(move || UNIX_EPOCH + Duration::from_micros(clock.read()))
     }
 
     fn read(&self) -> u64 {
@@ -133,7 +136,7 @@ impl Hands {
 
     fn forward(&self, by: Duration) {
         let ahead = self.read() + micros(by);
-        // In place and in one write, so that no reader finds it empty.
+        // One write in place, so that no reader finds the file empty.
         let file = fs::OpenOptions::new().write(true).open(&self.0).unwrap();
         file.write_all_at(&ahead.to_le_bytes(), 0).unwrap();
     }
@@ -150,16 +153,16 @@ impl Instance for File {
     }
 
     async fn second_handle(&self) -> Arc<dyn ReservationStore> {
-        Arc::new(open(&self.path, &self.hands).await)
+        Arc::new(open(&self.path, &self.clock).await)
     }
 
     async fn advance(&self, by: Duration) {
-        self.hands.forward(by);
+        self.clock.forward(by);
     }
 
     async fn set_fence(&self, key: &Key, fence: FencingToken) {
         self.rewrite(key, |bytes| {
-            // A version byte and the owner's 16; then the fence as a varint (LEB128), which is replaced.
+            // After the version byte and the owner's 16 bytes comes the fence as a varint (LEB128).
             let (head, rest) = bytes.split_at(17);
             let old = rest.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
             let mut varint = Vec::new();
@@ -178,7 +181,7 @@ impl Instance for File {
     }
 
     async fn write_golden(&self) -> Vec<(Key, Record)> {
-        // A tombstone is not shown to anybody; the store's own tests read that one.
+        // A tombstone is never shown; the store's unit tests read that record.
         let shown = golden::records().into_iter().filter(|golden| golden.record.state != State::Released);
         shown
             .map(|golden| {

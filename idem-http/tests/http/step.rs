@@ -8,7 +8,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use idem_core::Engine;
 use idem_http::TransactionalStep;
-use idem_sqlite::{SqliteStore, Transacted};
+use idem_sqlite::{SqliteStore, TransactionOutcome};
 use tempfile::TempDir;
 
 use crate::support::{Branch, Gate, Runs, Server, layer_of, on_both_branches, request, text};
@@ -62,7 +62,7 @@ impl Shop {
         &self,
         step: TransactionalStep,
         response: impl FnOnce() -> Result<http::Response<Bytes>, &'static str> + Send + 'static,
-    ) -> Transacted<(), &'static str> {
+    ) -> TransactionOutcome<(), &'static str> {
         let (reservation, recorder) = step.into_parts();
         let ordered = self.store.complete_reservation(reservation, move |connection| {
             let create = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY) STRICT";
@@ -89,7 +89,7 @@ async fn the_effect_and_the_answer_are_committed_together_and_replayed(branch: B
     let shop = Shop::open().await;
     let server = shop
         .serve(async |run, shop: Shop, step| {
-            assert_eq!(shop.order(step, move || Ok(created(run))).await, Transacted::Completed(()));
+            assert_eq!(shop.order(step, move || Ok(created(run))).await, TransactionOutcome::Completed(()));
             text(202, "this is not what was committed")
         })
         .await;
@@ -111,7 +111,7 @@ async fn a_step_that_fails_is_rolled_back_and_the_very_next_retry_runs(branch: B
             let attempt = step.attempt().number;
             let response = move || if run < 3 { Err("sold out") } else { Ok(created(run)) };
             match shop.order(step, response).await {
-                Transacted::RolledBack(error) => text(409, format!("{error} in attempt {attempt}")),
+                TransactionOutcome::RolledBack(error) => text(409, format!("{error} in attempt {attempt}")),
                 _ => text(200, ""),
             }
         })
@@ -225,7 +225,7 @@ async fn a_run_that_lost_its_lease_commits_nothing(branch: Branch) {
                 let done = shop.store.complete_reservation(reservation, move |_| {
                     Ok::<_, &str>(((), recorder.record(created(1))))
                 });
-                assert_eq!(done.await.unwrap(), Transacted::Lost);
+                assert_eq!(done.await.unwrap(), TransactionOutcome::Lost);
                 text(200, "success, it says")
             }
         })
@@ -256,7 +256,7 @@ async fn while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whateve
                     let done = shop.store.complete_reservation(reservation, move |_| {
                         Ok::<_, &str>(((), recorder.record(created(1))))
                     });
-                    assert_eq!(done.await.unwrap(), Transacted::Lost);
+                    assert_eq!(done.await.unwrap(), TransactionOutcome::Lost);
                     text(status, "what the loser says")
                 }
             })
@@ -293,7 +293,7 @@ async fn a_run_that_lost_its_key_to_one_that_was_rolled_back_is_told_to_ask_agai
                 async move {
                     if run == 2 {
                         let rolled_back = shop.order(step, || Err("sold out")).await;
-                        assert_eq!(rolled_back, Transacted::RolledBack("sold out"));
+                        assert_eq!(rolled_back, TransactionOutcome::RolledBack("sold out"));
                         return text(409, "sold out");
                     }
                     let (reservation, recorder) = step.into_parts();
@@ -302,7 +302,7 @@ async fn a_run_that_lost_its_key_to_one_that_was_rolled_back_is_told_to_ask_agai
                     let done = shop.store.complete_reservation(reservation, move |_| {
                         Ok::<_, &str>(((), recorder.record(created(1))))
                     });
-                    assert_eq!(done.await.unwrap(), Transacted::Lost);
+                    assert_eq!(done.await.unwrap(), TransactionOutcome::Lost);
                     text(status, "what the loser says")
                 }
             })
@@ -332,7 +332,7 @@ async fn after_a_roll_back_the_handlers_own_answer_is_sent_even_if_the_next_requ
                     gate.pass().await;
                 }
                 match shop.order(step, response).await {
-                    Transacted::RolledBack(error) => {
+                    TransactionOutcome::RolledBack(error) => {
                         gate.pass().await;
                         text(409, error)
                     }

@@ -1,10 +1,10 @@
-//! Records of every released version, byte for byte, and what they mean. The bytes were written down by hand after
-//! postcard's wire format (<https://postcard.jamesmunns.com/wire-format>), and not by this crate. They never change.
+//! Records of every version, byte for byte, and what they mean. The bytes were written by hand from postcard's wire
+//! format (<https://postcard.jamesmunns.com/wire-format>), not by this crate. They never change.
 
 use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
 use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 
-/// The year 2100: none of these is to expire while it is looked at.
+/// The year 2100, so that no record expires during a test.
 const FAR: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
 const FENCE: u64 = 1_767_268_800_000_001;
 const DAY: u64 = 86_400_000_000;

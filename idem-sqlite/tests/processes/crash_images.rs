@@ -1,10 +1,9 @@
-//! Crashes of the machine: everything that a process writes and syncs is written down, the files are rebuilt as a disk
-//! may hold them after a crash at that instant, and the store is opened on them.
+//! Crashes of the machine. A library records everything that a process writes and syncs. The test rebuilds the files as a
+//! disk can hold them after a crash at some instant, and opens the store on them.
 //!
-//! An operation that was acknowledged has to be there, and nothing may be damaged. At `synchronous=NORMAL` the same
-//! images have to show losses: it says so, and a harness that saw none would see none at `FULL`, either.
+//! Every acknowledged operation must be there, and nothing may be damaged. At `synchronous=NORMAL` some images must show
+//! losses: otherwise this test could not see losses at `FULL` either.
 
-use idem_conformance::span;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,27 +12,28 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use idem_conformance::span;
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{
-    AbandonOutcome, Answer, CompleteOutcome, Fingerprint, Key, ReleaseOutcome, ReservationStore, StoredValue,
+    AbandonOutcome, Answer, CompleteOutcome, Key, ReleaseOutcome, ReservationStore, StoredValue,
 };
-use idem_sqlite::{Clock, Options, SqliteStore, Synchronous, Transacted};
+use idem_sqlite::{Clock, SqliteOptions, SqliteStore, Synchronous, TransactionOutcome};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::disk::Disk;
 use crate::image::{Files, Rng, Unsynced};
-use crate::support::{DAY, key};
+use crate::support::{DAY, key, payload};
 use crate::trace::{self, Event, What};
 use crate::worker::{command, trial};
 
-/// Clients of the process that is to crash, each with keys of its own.
+/// The clients of the process that crashes. Each has its own keys.
 const CLIENTS: usize = 6;
 const KEYS_EACH: usize = 12;
-/// How many times the process runs; every run is another history.
+/// How many times the process runs. Every run has another history.
 const RUNS: u64 = 4;
 const SEED: u64 = 0x1de3;
-/// The process says here what was acknowledged.
+/// The file in which the process lists what was acknowledged.
 const ACKNOWLEDGED: &str = "acknowledged";
 const SYNCHRONOUS: &str = "IDEM_SQLITE_SYNCHRONOUS";
 
@@ -43,9 +43,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             let seen = crash(Synchronous::Full, 1000);
             assert_eq!(seen, Seen { images: 1000, with_losses: 0, damaged: 0 });
         }),
-        trial("crashes_at_normal_lose_the_latest_and_damage_nothing", || {
+        trial("crashes_at_normal_lose_the_latest_operations_and_damage_nothing", || {
             let seen = crash(Synchronous::Normal, 200);
-            assert!(seen.with_losses > 0, "a harness that cannot see losses: {seen:?}");
+            assert!(seen.with_losses > 0, "this test cannot see losses: {seen:?}");
             assert_eq!(seen.damaged, 0, "{seen:?}");
         }),
     ]
@@ -59,7 +59,7 @@ struct Seen {
     damaged: usize,
 }
 
-/// Lets the process run, and looks at crashes spread over its life.
+/// Runs the process, and looks at crashes spread over its run.
 fn crash(synchronous: Synchronous, images: usize) -> Seen {
     let mut seen = Seen::default();
     for run in 0..RUNS {
@@ -76,8 +76,8 @@ fn crash(synchronous: Synchronous, images: usize) -> Seen {
     seen
 }
 
-/// Looks at that many instants of a history, evenly spread, in turn as a kill, a crash that kept nothing unsynced, and
-/// crashes that kept parts of it.
+/// Looks at this many instants of a history, evenly spread. In turn each is a kill, a crash that kept nothing unsynced,
+/// or a crash that kept parts of it.
 fn look_at_crashes(events: &[Event], images: usize, from: u64, seen: &mut Seen) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut files, mut acknowledged, mut rng) = (Files::default(), HashMap::new(), Rng(from));
@@ -111,13 +111,13 @@ fn look_at_crashes(events: &[Event], images: usize, from: u64, seen: &mut Seen) 
     }
 }
 
-/// Opens the store on an image. Which acknowledged operations are not there; or what is damaged.
+/// Opens the store on an image. Returns the acknowledged operations that are lost, or what is damaged.
 async fn look_at(
     image: &TempDir,
     acknowledged: &HashMap<String, usize>,
 ) -> Result<Vec<(String, usize)>, String> {
-    // Nothing of this opening needs to survive.
-    let options = options().synchronous(Synchronous::Normal).upkeep_interval(Duration::from_secs(3600));
+    // What is written here need not survive.
+    let options = options().synchronous(Synchronous::Normal).maintenance_interval(Duration::from_secs(3600));
     let path = image.path().join("idem.db");
     let store = SqliteStore::open(&path, options).await.map_err(|error| format!("open: {error:?}"))?;
     let check = rusqlite::Connection::open(&path).unwrap();
@@ -130,12 +130,12 @@ async fn look_at(
         for number in 0..KEYS_EACH {
             let name = Plan::name(client, number);
             let plan = Plan::of(client, number);
-            let told = acknowledged.get(&name).copied().unwrap_or_default();
+            let expected = acknowledged.get(&name).copied().unwrap_or_default();
             let found = plan.steps_found(&store, &check).await.map_err(|why| format!("{name}: {why}"))?;
-            if found < told {
-                lost.push((name, told));
-            } else if found > told + 1 {
-                return Err(format!("{name}: step {found} is there, and only {told} were acknowledged"));
+            if found < expected {
+                lost.push((name, expected));
+            } else if found > expected + 1 {
+                return Err(format!("{name}: step {found} is there, but only {expected} were acknowledged"));
             }
         }
     }
@@ -144,7 +144,7 @@ async fn look_at(
     Ok(lost)
 }
 
-/// What a client does with one key: it reserves it, and then decides it in one of four ways.
+/// What a client does with one key: it reserves the key, and then ends the reservation in one of four ways.
 struct Plan {
     key: Key,
     owner: OwnerToken,
@@ -177,7 +177,7 @@ impl Plan {
     }
 
     fn request(&self) -> ReserveRequest {
-        ReserveRequest::new(self.owner, Fingerprint::from_parts(["payload"]), span(DAY))
+        ReserveRequest::new(self.owner, payload(), span(DAY))
     }
 
     fn answer(&self) -> Answer {
@@ -190,7 +190,7 @@ impl Plan {
         assert!(matches!(reserved, ReserveOutcome::Reserved { attempt: 1, .. }), "{reserved:?}");
     }
 
-    /// Decides it.
+    /// Ends the reservation.
     async fn end(&self, store: &SqliteStore) {
         match self.end {
             End::Complete => {
@@ -210,12 +210,13 @@ impl Plan {
                     let rows = connection.execute("INSERT INTO ledger (entry) VALUES (?1)", [entry])?;
                     Ok::<_, rusqlite::Error>((rows, answer))
                 });
-                assert_eq!(outcome.await.unwrap(), Transacted::Completed(1));
+                assert_eq!(outcome.await.unwrap(), TransactionOutcome::Completed(1));
             }
         }
     }
 
-    /// How many of the two steps are there. An effect without its completion, or the other way round, is damage.
+    /// How many of the two steps are there. An effect without its completion, or a completion without its effect, is
+    /// damage.
     async fn steps_found(&self, store: &SqliteStore, check: &rusqlite::Connection) -> Result<usize, String> {
         let view = store.get(&self.key).await.map_err(|error| format!("{error:?}"))?;
         let found = match view.map(|view| view.state) {
@@ -226,7 +227,7 @@ impl Plan {
             {
                 2
             }
-            Some(other) => return Err(format!("another state than was ever written: {other:?}")),
+            Some(other) => return Err(format!("a state that was never written: {other:?}")),
             None if self.end == End::Release => {
                 match store.reserve(&self.key, self.request()).await.map_err(|error| format!("{error:?}"))? {
                     ReserveOutcome::Stale => 2,
@@ -238,7 +239,7 @@ impl Plan {
         };
         if self.end == End::Effect {
             let count = "SELECT count(*) FROM ledger WHERE entry = ?1";
-            // Without the table, nothing was written to it.
+            // A crash may come before the table.
             let rows: u32 = check.query_row(count, [self.key.name()], |row| row.get(0)).unwrap_or(0);
             if rows != u32::from(found == 2) {
                 return Err(format!("{rows} rows of its effect after step {found}"));
@@ -248,20 +249,20 @@ impl Plan {
     }
 }
 
-/// Time stands still: no lease ends, and nothing expires.
-fn options() -> Options {
+/// Options with a clock that stands still: no lease ends, and nothing expires.
+fn options() -> SqliteOptions {
     let now: SystemTime = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    Options::new().clock(Clock::from_fn(move || now))
+    SqliteOptions::new().clock(Clock::from_fn(move || now))
 }
 
-/// The life of the process that is to crash. It ends without closing anything.
+/// The process that crashes. It ends without closing anything.
 pub(crate) async fn work(directory: &Path) {
     let synchronous = match std::env::var(SYNCHRONOUS).unwrap().as_str() {
         "full" => Synchronous::Full,
         _ => Synchronous::Normal,
     };
-    // Often enough that the log is written back, and begun again, in the midst of the run.
-    let options = options().synchronous(synchronous).upkeep_interval(Duration::from_millis(3));
+    // Often enough that the log is written back and started again during the run.
+    let options = options().synchronous(synchronous).maintenance_interval(Duration::from_millis(3));
     let path = directory.join("idem.db");
     let store = SqliteStore::open(&path, options).await.unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
@@ -289,7 +290,7 @@ pub(crate) async fn work(directory: &Path) {
     }
 }
 
-/// One write, so that it has one place among the writes of the store.
+/// Lists a step as acknowledged, in one write, so that it has one position among the store's writes.
 fn say(acknowledged: &Mutex<File>, client: usize, number: usize, step: usize) {
     let line = format!("{} {step}\n", Plan::name(client, number));
     acknowledged.lock().unwrap().write_all(line.as_bytes()).unwrap();

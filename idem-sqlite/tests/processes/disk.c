@@ -1,11 +1,11 @@
-/* Stands between a process and its disk (LD_PRELOAD): writes down what happens to the files of one directory, and lets
- * calls fail when it is told to.
+/* A library between a process and its disk (LD_PRELOAD): records what happens to the files of one directory, and makes
+ * calls fail on demand.
  *
  * DISK_ROOT  the directory
- * DISK_TRACE the file to write to, if anything is to be written down; see trace.rs for its form
+ * DISK_TRACE the file to record to, if events are to be recorded; see trace.rs for its format
  *
- * While there is a file DISK_ROOT.sync-eio, every sync of a file of the directory fails with EIO; DISK_ROOT.sync-eio-once
- * is removed by the one that it lets fail. */
+ * While the file DISK_ROOT.sync-eio exists, every sync of a file of the directory fails with EIO. If the file
+ * DISK_ROOT.sync-eio-once exists, the next sync removes it and fails. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -44,8 +44,8 @@ __attribute__((constructor)) static void begin(void) {
     if (path) trace = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 }
 
-/* The name of a file inside of the directory, "." for the directory itself, or NULL. The index of the log (-shm) is
- * shared memory, and not of the disk. */
+/* The name of a file in the directory, "." for the directory itself, or NULL. The index of the log (-shm) is shared
+ * memory and not on the disk. */
 static const char *name_in_root(const char *path, size_t length) {
     if (!root || length < root_length || strncmp(path, root, root_length) != 0) return NULL;
     if (length == root_length) return ".";
@@ -64,7 +64,7 @@ static const char *name_of(int fd, char path[PATH_MAX]) {
     return name_in_root(path, (size_t)length);
 }
 
-/* Everything that is written down goes through here, under the lock. */
+/* Records an event. The caller holds the lock. */
 static void note(char kind, const char *name, uint64_t number, const void *data, uint32_t length) {
     if (trace < 0) return;
     uint32_t name_length = (uint32_t)strlen(name);
@@ -124,7 +124,7 @@ int unlink(const char *path) {
     return result;
 }
 
-static int is_told_to_fail(void) {
+static int sync_must_fail(void) {
     char control[PATH_MAX];
     snprintf(control, sizeof control, "%s.sync-eio", root);
     if (access(control, F_OK) == 0) return 1;
@@ -132,12 +132,12 @@ static int is_told_to_fail(void) {
     return real_unlink(control) == 0;
 }
 
-/* What was written before a sync began is on the disk when it has ended; what is written meanwhile may not be. */
+/* When a sync ends, everything written before it began is on the disk; what was written meanwhile may not be. */
 static int noted_sync(int fd, int (*real)(int)) {
     char path[PATH_MAX];
     const char *name = name_of(fd, path);
     if (!name) return real(fd);
-    if (is_told_to_fail()) {
+    if (sync_must_fail()) {
         errno = EIO;
         return -1;
     }

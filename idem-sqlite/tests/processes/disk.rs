@@ -1,4 +1,4 @@
-//! [`Disk`]: a library between a process and its disk, which writes down what happens there, or lets it fail.
+//! [`Disk`]: a library between a process and its disk that records what happens, or makes it fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,15 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A directory, and the library that watches it.
+/// A directory, and the library that records what happens in it.
 pub(crate) struct Disk {
     base: TempDir,
 }
 
 impl Disk {
-    /// Compiles the library. A C compiler is there, since SQLite was built with one.
+    /// Compiles the library. A C compiler exists, because SQLite was built with one.
     pub(crate) fn new() -> Self {
-        // Its name without links, since the library asks the system for the names of open files.
+        // A path without symbolic links, because the library asks the system for the paths of open files.
         let base = tempfile::tempdir_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
         fs::create_dir(base.path().join("root")).unwrap();
         fs::write(base.path().join("disk.c"), include_str!("disk.c")).unwrap();
@@ -29,7 +29,7 @@ impl Disk {
         self.base.path().join("root")
     }
 
-    /// Where everything is written down.
+    /// The file with the recorded events.
     pub(crate) fn trace(&self) -> PathBuf {
         self.base.path().join("trace")
     }
@@ -40,13 +40,13 @@ impl Disk {
     }
 }
 
-/// Lets every sync of the directory's files fail, or no more.
+/// Makes every sync of the directory's files fail, or stops that.
 pub(crate) fn let_syncs_fail(root: &Path, fail: bool) {
     let control = root.with_extension("sync-eio");
     if fail { fs::write(control, "").unwrap() } else { fs::remove_file(control).unwrap() }
 }
 
-/// Lets the next sync of one of the directory's files fail.
+/// Makes the next sync of one of the directory's files fail.
 pub(crate) fn let_next_sync_fail(root: &Path) {
     fs::write(root.with_extension("sync-eio-once"), "").unwrap();
 }

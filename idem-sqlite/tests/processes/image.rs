@@ -1,7 +1,7 @@
-//! [`Files`]: what a disk may hold after a crash, given everything that was written to it and which syncs had ended.
+//! [`Files`]: what a disk can hold after a crash, given all writes to it and the syncs that had ended.
 //!
-//! What a sync covers is there. Of everything else each sector of 512 bytes is there or not, in any combination; so is
-//! each truncation, each creation and each deletion of a file whose directory was not synced since.
+//! Everything that a sync covered is there. Every other sector of 512 bytes may be there or not, in any combination. The
+//! same holds for each truncation, and for each creation and deletion of a file whose directory was not synced since.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -13,10 +13,10 @@ const SECTOR: usize = 512;
 /// The directory itself.
 const DIRECTORY: &str = ".";
 
-/// How much of what was not synced is on the disk.
+/// How much of the data that was not synced is on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsynced {
-    /// All of it: the process was killed, and the machine went on.
+    /// All of it: only the process was killed.
     All,
     /// Nothing.
     Nothing,
@@ -24,23 +24,23 @@ pub(crate) enum Unsynced {
     Torn,
 }
 
-/// The files of a directory, as they are known to be and as they may be.
+/// The files of a directory: what is certainly on the disk, and what may be.
 #[derive(Default)]
 pub(crate) struct Files {
     files: BTreeMap<String, File>,
-    /// For each sync under way: how much it covers of each file.
+    /// For each sync that is running: how many changes of each file it covers.
     syncs: HashMap<u64, BTreeMap<String, usize>>,
 }
 
 #[derive(Clone, Default)]
 struct File {
-    /// What is certainly there.
+    /// The content that is certainly on the disk.
     durable: Vec<u8>,
-    /// What was done since, in order.
+    /// The changes since, in order.
     pending: Vec<Change>,
-    /// How many changes there ever were.
+    /// The number of all changes so far.
     changes: usize,
-    /// Whether its creation is certainly there.
+    /// Whether its creation is certainly on the disk.
     is_created: bool,
     is_unlinked: bool,
 }
@@ -52,7 +52,7 @@ enum Change {
 }
 
 impl Files {
-    /// Takes note of the next event.
+    /// Applies the next event.
     pub(crate) fn follow(&mut self, event: &Event) {
         match &event.what {
             What::Append { .. } => {}
@@ -80,7 +80,7 @@ impl Files {
         }
     }
 
-    /// Writes what the disk holds after a crash now.
+    /// Writes the files that the disk can hold after a crash now.
     pub(crate) fn write(&self, directory: &Path, unsynced: Unsynced, rng: &mut Rng) {
         for (name, file) in &self.files {
             let (is_created, is_unlinked) = match unsynced {
@@ -97,7 +97,7 @@ impl Files {
     fn change(&mut self, name: &str, change: Change) {
         let file = self.files.entry(name.to_owned()).or_default();
         if file.is_unlinked {
-            // Another file of the same name.
+            // This is a new file with the same name.
             *file = File { changes: file.changes, ..File::default() };
         }
         file.changes += 1;
@@ -106,7 +106,7 @@ impl Files {
 }
 
 impl File {
-    /// The changes up to this number are certainly there.
+    /// The changes up to this number are certainly on the disk.
     fn settle(&mut self, covered: usize) {
         let settled = self.changes - self.pending.len();
         for change in self.pending.drain(..covered.saturating_sub(settled)) {
@@ -116,7 +116,7 @@ impl File {
 
     fn after_crash(&self, unsynced: Unsynced, rng: &mut Rng) -> Vec<u8> {
         let mut bytes = self.durable.clone();
-        // Little may be missing, or much.
+        // Sometimes little is missing, and sometimes much.
         let percent = rng.below(101);
         for change in &self.pending {
             apply(&mut bytes, change, &mut |_| match unsynced {
@@ -129,7 +129,7 @@ impl File {
     }
 }
 
-/// Applies those sectors of a change that are there.
+/// Applies the sectors of a change that are on the disk.
 fn apply(bytes: &mut Vec<u8>, change: &Change, is_there: &mut dyn FnMut(usize) -> bool) {
     match change {
         Change::Truncate { length } => {
@@ -155,7 +155,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change, is_there: &mut dyn FnMut(usize) -
     }
 }
 
-/// A small generator (`SplitMix64`), so that a seed tells everything.
+/// A small random number generator (`SplitMix64`): the seed decides everything.
 pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {

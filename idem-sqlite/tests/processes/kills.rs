@@ -1,18 +1,18 @@
-//! Exactly once, shown by killing: a process is killed at a chosen place on its way through a request, two others serve
-//! the retries, and SQL counts the effects.
+//! Exactly once, also after a kill: a process is killed at a chosen point of a request, two others serve the retries, and
+//! SQL counts the effects.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, SystemTime};
 
-use idem_core::{Admission, CompleteOutcome, Engine, Fingerprint, InFlightPolicy, StoredValue};
-use idem_sqlite::{Clock, Options, SqliteStore, Transacted};
+use idem_core::{Admission, CompleteOutcome, Engine, InFlightPolicy, StoredValue};
+use idem_sqlite::{Clock, SqliteOptions, SqliteStore, TransactionOutcome};
 use libtest_mimic::Trial;
 use rusqlite::Connection;
 
 use crate::image::Rng;
-use crate::support::key;
+use crate::support::{key, payload};
 use crate::worker::{command, trial};
 
 const ROUNDS: u64 = 30;
@@ -20,14 +20,14 @@ const SEED: u64 = 0x1de4;
 const LEASE: Duration = Duration::from_secs(60);
 
 const KEY: &str = "IDEM_SQLITE_KEY";
-/// Where the process stops, says so, and waits to be killed.
+/// The point where the process stops, prints that, and waits to be killed.
 const WINDOW: &str = "IDEM_SQLITE_WINDOW";
-/// By how many seconds its clock is ahead.
+/// How many seconds its clock is ahead.
 const AHEAD: &str = "IDEM_SQLITE_AHEAD";
-/// Whether effect and completion are one transaction.
+/// Whether the effect and the completion are one transaction.
 const TRANSACTIONAL: &str = "IDEM_SQLITE_TRANSACTIONAL";
 
-/// The places, in the order of a request's way.
+/// The points, in the order in which a request passes them.
 const BEFORE_THE_RESERVATION: &str = "before the reservation";
 const AFTER_THE_RESERVATION: &str = "after the reservation";
 const INSIDE_THE_TRANSACTION: &str = "inside the transaction";
@@ -47,12 +47,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             ];
             kill(&windows, true, |_, attempts| assert_eq!(attempts.len(), 1, "effects of {attempts:?}"));
         }),
-        trial("without_it_an_effect_that_may_be_the_second_is_never_silent", || {
+        trial("without_transactional_completion_a_repeated_effect_is_never_silent", || {
             let windows = [AFTER_THE_RESERVATION, AFTER_THE_EFFECT, BEFORE_THE_ANSWER];
             kill(&windows, false, |window, attempts| match window {
-                // It happened twice, and the second run knew that it might.
+                // The effect happened twice, and the second run knew that it might.
                 AFTER_THE_EFFECT => assert_eq!(attempts, [1, 2]),
-                // It happened once; the run that made it knew of the other, and not of its fate.
+                // The effect happened once, in the second run, which knew that there was an earlier one.
                 AFTER_THE_RESERVATION => assert_eq!(attempts, [2]),
                 _ => assert_eq!(attempts, [1]),
             });
@@ -60,8 +60,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Rounds of one key each: the windows are visited in an order drawn from the seed, each equally often. `judge` is
-/// given the window and the attempts whose effects are in the ledger.
+/// Runs rounds of one key each. The seed decides the order of the windows; each has equally many rounds. `judge` gets the
+/// window and the attempts whose effects are in the ledger.
 fn kill(windows: &[&'static str], transactional: bool, judge: impl Fn(&str, &[u32])) {
     let directory = tempfile::tempdir().unwrap();
     make_ledger(directory.path());
@@ -79,13 +79,13 @@ fn kill(windows: &[&'static str], transactional: bool, judge: impl Fn(&str, &[u3
         };
 
         let mut killed = provider(window, Duration::ZERO);
-        let answered = killed.says_until(&format!("at {window}"));
+        let answered = killed.read_until(&format!("at {window}"));
         killed.kill();
         confirm(directory.path(), round, window, transactional);
 
-        // Two others, at a time at which the killed one's lease is over.
+        // Two other processes, whose clock says that the killed one's lease is over.
         let retries = [(); 2].map(|()| provider("", 2 * LEASE));
-        let mut answers: Vec<_> = retries.into_iter().map(|mut retry| retry.says_until("end")).collect();
+        let mut answers: Vec<_> = retries.into_iter().map(|mut retry| retry.read_until("end")).collect();
         answers.push(answered);
         let answers: Vec<_> = answers.into_iter().flatten().collect();
         assert_eq!(answers.len(), if window == AFTER_THE_ANSWER { 3 } else { 2 }, "{answers:?}");
@@ -94,7 +94,7 @@ fn kill(windows: &[&'static str], transactional: bool, judge: impl Fn(&str, &[u3
     }
 }
 
-/// What survived says that the process was where it was meant to be.
+/// Checks in the file that the process was killed at the chosen point.
 fn confirm(directory: &Path, round: u64, window: &str, transactional: bool) {
     let record = "SELECT count(*), max(length(record)) FROM idem_record WHERE key = ?1";
     let name = name_of(round);
@@ -112,7 +112,7 @@ fn confirm(directory: &Path, round: u64, window: &str, transactional: bool) {
     assert_eq!((records, effects, is_completed), expected, "{window}, transactional: {transactional}");
 }
 
-/// Longer than any record without an answer: the answers are made so long.
+/// Longer than any record without an answer. The answers are longer than this.
 const LONG: u32 = 200;
 
 fn name_of(round: u64) -> String {
@@ -124,7 +124,7 @@ fn make_ledger(directory: &Path) {
     open_ledger(directory).execute_batch(&format!("PRAGMA journal_mode = WAL; {ledger}")).unwrap();
 }
 
-/// The ledger stands in the store's own file.
+/// The ledger is in the store's own file.
 fn open_ledger(directory: &Path) -> Connection {
     let connection = Connection::open(directory.join("idem.db")).unwrap();
     connection.busy_timeout(Duration::from_secs(30)).unwrap();
@@ -155,16 +155,16 @@ impl Provider {
         Self { process, output }
     }
 
-    /// Reads until it says `word`. The answer that it gave before, if it did.
-    fn says_until(&mut self, word: &str) -> Option<String> {
+    /// Reads its output until the line `word`. Returns the answer that it printed before, if it did.
+    fn read_until(&mut self, word: &str) -> Option<String> {
         let mut answer = None;
         loop {
             let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "it ended before it said {word:?}");
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "it ended before it printed {word:?}");
             match line.trim_end().split_once("answer ") {
                 Some((_, given)) => answer = Some(given.to_owned()),
                 None if line.trim_end() == word => return answer,
-                None => panic!("it said {line:?} before {word:?}"),
+                None => panic!("it printed {line:?} before {word:?}"),
             }
         }
     }
@@ -176,28 +176,29 @@ impl Provider {
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        // Killing is SIGKILL; one that has ended is not there to be killed.
+        // Sends SIGKILL; that fails if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The life of such a process.
+/// Such a process.
 pub(crate) async fn provide(directory: &Path) {
     let variable = |name| std::env::var(name).unwrap();
     let (name, window, transactional) = (variable(KEY), variable(WINDOW), variable(TRANSACTIONAL) == "true");
     let ahead = Duration::from_secs(variable(AHEAD).parse().unwrap());
     let clock = Clock::from_fn(move || SystemTime::now() + ahead);
-    let store = SqliteStore::open(directory.join("idem.db"), Options::new().clock(clock)).await.unwrap();
+    let store =
+        SqliteStore::open(directory.join("idem.db"), SqliteOptions::new().clock(clock)).await.unwrap();
     let in_flight = InFlightPolicy::Wait { timeout: LEASE / 2 };
     let engine = Engine::builder(store.clone()).lease(LEASE).in_flight(in_flight).build().unwrap();
 
     stop(&window, BEFORE_THE_RESERVATION);
-    let answer = match engine.reserve(&key(&name), &Fingerprint::from_parts(["payload"])).await.unwrap() {
+    let answer = match engine.reserve(&key(&name), &payload()).await.unwrap() {
         Admission::Granted(reservation) => {
             stop(&window, AFTER_THE_RESERVATION);
             let (attempt, fence) = (reservation.attempt().number, reservation.attempt().fence);
-            let answer = format!("{name}, attempt {attempt}, fence {fence}, {:>200}", "made for this");
+            let answer = format!("{name}, attempt {attempt}, fence {fence}, {:>200}", "padding");
             let effect = {
                 let name = name.clone();
                 move |connection: &Connection| {
@@ -212,7 +213,7 @@ pub(crate) async fn provide(directory: &Path) {
                     stop(&window, INSIDE_THE_TRANSACTION);
                     Ok::<_, rusqlite::Error>((rows, response.into()))
                 });
-                assert_eq!(done.await.unwrap(), Transacted::Completed(1));
+                assert_eq!(done.await.unwrap(), TransactionOutcome::Completed(1));
             } else {
                 effect(&open_ledger(directory)).unwrap();
                 stop(&window, AFTER_THE_EFFECT);
@@ -230,11 +231,11 @@ pub(crate) async fn provide(directory: &Path) {
     say("end");
 }
 
-/// Says that it has come here, and waits to be killed, if this is the place.
+/// If this is the chosen point, prints that and waits to be killed.
 fn stop(window: &str, here: &str) {
     if window == here {
         say(&format!("at {here}"));
-        // Until whoever started it is gone, too.
+        // Ends if the test itself has ended.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(1);
     }

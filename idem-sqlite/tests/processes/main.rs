@@ -1,6 +1,6 @@
-//! What only other processes can show: kills at any instant, crashes of the whole machine, and disks that fail.
+//! Tests that need other processes: kills at any instant, crashes of the machine, and disks that fail.
 //!
-//! The other processes are this very program, started again with a task in its environment: see `worker`.
+//! The other processes are this program, started again with a task in its environment: see `worker`.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 

@@ -1,7 +1,7 @@
 //! The trace that `disk.c` writes: what happened to the files of a directory, in order.
 //!
-//! An event is a byte for its kind, the length of the file's name and the name, a number, and the length of some data
-//! and the data; all numbers are little-endian.
+//! An event is a byte for its kind, the length of the file's name, the name, a number, the length of the data, and the
+//! data. All numbers are little-endian.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub(crate) enum What {
         length: usize,
     },
     Unlink,
-    /// A line was appended: in this file the process says what was acknowledged.
+    /// A line was appended. The process writes here which operations were acknowledged.
     Append {
         line: String,
     },

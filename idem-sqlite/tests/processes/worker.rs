@@ -1,4 +1,4 @@
-//! The other processes.
+//! The other processes: this program, started again with a task.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::{crash_images, failing_disk, kills};
 const TASK: &str = "IDEM_SQLITE_TASK";
 const DIRECTORY: &str = "IDEM_SQLITE_DIRECTORY";
 
-/// This program as a process that does a task in a directory.
+/// The command that starts this program with a task in a directory.
 pub(crate) fn command(task: &str, directory: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.env(TASK, task).env(DIRECTORY, directory);
@@ -33,13 +33,13 @@ pub(crate) fn serve() -> Option<ExitCode> {
             other => panic!("an unknown task: {other}"),
         }
     });
-    // Without giving the store a chance to close in good order.
+    // The store is not closed.
     std::process::exit(0);
 }
 
-/// A test, whose panics are its failures.
+/// A test that fails if it panics.
 pub(crate) fn trial(name: &str, test: fn()) -> Trial {
     Trial::test(name, move || {
-        std::panic::catch_unwind(test).map_err(|_| Failed::from("it panicked; see its words above"))
+        std::panic::catch_unwind(test).map_err(|_| Failed::from("it panicked; see the message above"))
     })
 }

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use idem_core::Reservation;
 use idem_http::Recorder;
-use idem_sqlite::{SqliteStore, Transacted};
+use idem_sqlite::{SqliteStore, TransactionOutcome};
 
 use super::response::{conflict, created, ended, error_of, rejected, store_failed};
 use crate::ledger::Entry;
@@ -39,10 +39,10 @@ pub(super) async fn create(
     });
     match transacted.await {
         // The layer answers with what was committed. This is for when the store cannot be asked about it any more.
-        Ok(Transacted::Completed(answer)) => ended(&answer),
-        Ok(Transacted::AlreadyCompleted) => StatusCode::OK.into_response(),
-        Ok(Transacted::RolledBack(answer)) => ended(&answer),
-        Ok(Transacted::Lost) => ended(&conflict()),
+        Ok(TransactionOutcome::Completed(answer)) => ended(&answer),
+        Ok(TransactionOutcome::AlreadyCompleted) => StatusCode::OK.into_response(),
+        Ok(TransactionOutcome::RolledBack(answer)) => ended(&answer),
+        Ok(TransactionOutcome::Lost) => ended(&conflict()),
         Err(error) => store_failed(&error),
     }
 }

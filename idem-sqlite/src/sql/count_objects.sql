@@ -1,4 +1,4 @@
--- One statement, and so one snapshot: another process may be making the tables at this moment.
+-- One statement reads one snapshot: another process may be creating the tables now.
 SELECT
     (SELECT user_version FROM pragma_user_version),
     (SELECT count(*) FROM main.sqlite_schema WHERE name IN (

@@ -1,19 +1,19 @@
-//! How a record becomes bytes: a version byte, then one frozen struct in postcard's format.
+//! The bytes of a record: a version byte, then one struct in postcard's format.
 //!
-//! postcard knows no optional fields and would read one struct as another, so a version never changes: a new one gets
-//! the next number and a struct of its own, and `tests/golden` keeps records of every version for ever. Instants and
-//! spans are microseconds.
+//! A version never changes, because postcard has no optional fields and would read one struct as another. A new version
+//! gets the next number and its own struct; `tests/golden` keeps records of every version. Instants and spans are
+//! microseconds.
 //!
-//! The record's `expires_at` is a column of its own, since the sweep looks for it.
+//! The record's `expires_at` is a column of its own, because the sweep searches for it.
 //!
-//! INV-1: what does not decode to its last byte is an error, never a record and never absent.
+//! INV-1: bytes that do not decode completely are an error, never a record and never an absent record.
 
 use bytes::Bytes;
 use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
 use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 use serde::{Deserialize, Serialize};
 
-/// The version that is written.
+/// The version that this release writes.
 const VERSION: u8 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -35,7 +35,7 @@ enum StateV1<'a> {
         abandoned: bool,
     },
     Completed {
-        /// Before it expires: a span takes fewer bytes than an instant.
+        /// How long before `expires_at`: a span takes fewer bytes than an instant.
         completed_before: u64,
         #[serde(borrow)]
         answer: AnswerV1<'a>,
@@ -57,9 +57,9 @@ enum AnswerV1<'a> {
 /// Why bytes are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
-    #[error("the record has format version {0}, and this release reads versions up to {VERSION}")]
+    #[error("the record has format version {0}; this release reads versions up to {VERSION}")]
     LaterVersion(u8),
-    #[error("the record's bytes do not follow their format")]
+    #[error("the record's bytes are not in its format")]
     Malformed,
 }
 
@@ -80,10 +80,10 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
             State::Completed { answer, completed_at } => StateV1::Completed {
                 completed_before: record.expires_at.as_micros().wrapping_sub(completed_at.as_micros()),
                 answer: match answer {
-                    Answer::Value(response) => AnswerV1::Response {
-                        codec: response.format.codec,
-                        schema: response.format.schema,
-                        body: &response.body,
+                    Answer::Value(value) => AnswerV1::Response {
+                        codec: value.format.codec,
+                        schema: value.format.schema,
+                        body: &value.body,
                     },
                     Answer::NotKept => AnswerV1::NotKept,
                 },
@@ -91,24 +91,20 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
             State::Released => StateV1::Released,
         },
     };
-    let mut bytes = Vec::with_capacity(96 + body_len(record));
+    let body_len = if let State::Completed { answer, .. } = &record.state { answer.len() } else { 0 };
+    let mut bytes = Vec::with_capacity(96 + body_len);
     bytes.push(VERSION);
-    // Writing to a vector cannot fail, and nothing in the struct can refuse to be serialised.
+    // Writing to a vector cannot fail, and every field of the struct can be serialised.
     postcard::to_extend(&frame, bytes).unwrap_or_default()
 }
 
-fn span(micros: u64) -> Result<Span, FrameError> {
-    Span::from_micros(micros).map_err(|_| FrameError::Malformed)
-}
-
-/// The record of these bytes.
+/// The record with these bytes.
 pub(crate) fn decode(bytes: &[u8], expires_at: Timestamp) -> Result<Record, FrameError> {
     let (&version, rest) = bytes.split_first().ok_or(FrameError::Malformed)?;
-    if version > VERSION {
-        return Err(FrameError::LaterVersion(version));
-    }
-    if version != VERSION {
-        return Err(FrameError::Malformed);
+    match version {
+        VERSION => {}
+        0 => return Err(FrameError::Malformed),
+        later => return Err(FrameError::LaterVersion(later)),
     }
     let (frame, left) = postcard::take_from_bytes::<RecordV1<'_>>(rest).map_err(|_| FrameError::Malformed)?;
     if !left.is_empty() {
@@ -143,15 +139,12 @@ pub(crate) fn decode(bytes: &[u8], expires_at: Timestamp) -> Result<Record, Fram
     })
 }
 
-fn body_len(record: &Record) -> usize {
-    match &record.state {
-        State::Completed { answer, .. } => answer.len(),
-        State::InFlight { .. } | State::Released => 0,
-    }
+fn span(micros: u64) -> Result<Span, FrameError> {
+    Span::from_micros(micros).map_err(|_| FrameError::Malformed)
 }
 
 #[cfg(test)]
-#[path = "../tests/golden/mod.rs"]
+#[path = "../../tests/golden/mod.rs"]
 mod golden;
 
 #[cfg(test)]
@@ -159,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_every_released_version_are_read_and_those_of_this_one_written_the_same() {
+    fn records_of_every_version_are_read_and_those_of_this_version_are_written_the_same() {
         for golden in golden::records() {
             let record = decode(&golden.bytes, golden.record.expires_at);
             assert_eq!(record.as_ref(), Ok(&golden.record), "{}", golden.name);
@@ -180,7 +173,7 @@ mod tests {
 
     fn states() -> Vec<State> {
         let completed_at = Timestamp::from_micros(1_767_268_799_000_000);
-        let response =
+        let value =
             StoredValue { format: Format { codec: 1, schema: 70_000 }, body: Bytes::from_static(b"\0\xff") };
         vec![
             State::InFlight {
@@ -189,7 +182,7 @@ mod tests {
                 record_ttl: Span::MIN,
                 abandoned: true,
             },
-            State::Completed { answer: Answer::Value(response), completed_at },
+            State::Completed { answer: Answer::Value(value), completed_at },
             State::Completed { answer: Answer::Value(StoredValue::bytes("")), completed_at },
             State::Completed { answer: Answer::NotKept, completed_at },
             State::Released,
@@ -205,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_or_an_instant_at_the_end_of_its_range_comes_back() {
+    fn a_fence_and_an_instant_at_the_end_of_their_range_come_back() {
         for (fence, at) in [(FencingToken::MAX, 0), (FencingToken::MIN, u64::MAX)] {
             let state =
                 State::Completed { answer: Answer::NotKept, completed_at: Timestamp::from_micros(at) };
@@ -215,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_from_garbage() {
+    fn a_later_version_is_distinguished_from_garbage() {
         let mut bytes = encode(&record(State::Released));
         bytes[0] = VERSION + 1;
         assert_eq!(decode(&bytes, Timestamp::from_micros(0)).unwrap_err(), FrameError::LaterVersion(2));
@@ -225,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn no_prefix_and_nothing_longer_is_a_record() {
+    fn a_record_with_missing_or_extra_bytes_is_refused() {
         for state in states() {
             let bytes = encode(&record(state));
             let longer = [&bytes[..], &[0]].concat();

@@ -1,29 +1,31 @@
-//! Steps that share their transaction: what one does must not be another's loss.
+//! Steps that share a transaction: a step never loses its effect or its outcome because of another.
 
 use idem_core::store::OwnerToken;
 use idem_core::{Answer, Effect, ReservationStore, StoreErrorKind, StoredValue};
-use idem_sqlite::{SqliteStore, Transacted};
+use idem_sqlite::{SqliteOptions, SqliteStore, TransactionOutcome};
 use rusqlite::Connection;
 
-use crate::support::{self, DAY, Place, is_replayed, key, reserved};
-use crate::{entries, note, with_ledger};
+use super::{entries, note, with_ledger};
+use crate::support::{
+    self, DAY, Directory, assert_no_effect, is_replayed, key, let_others_run, reserved, source_of,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn steps_of_many_callers_share_transactions_and_each_has_its_effect_once() {
-    let place = Place::new();
-    let store = with_ledger(&place).await;
+    let directory = Directory::new();
+    let store = with_ledger(&directory, SqliteOptions::new()).await;
     let callers: Vec<_> = (0..200)
         .map(|number| {
             let store = store.clone();
             tokio::spawn(async move {
                 let name = format!("{number:03}");
-                let (owner, _, _) = reserved(&store, &key(&name)).await;
+                let owner = reserved(&store, &key(&name)).await.owner;
                 let step = move |connection: &Connection| {
                     let done = note(connection, &name)?;
                     if number % 3 == 0 { Err(rusqlite::Error::InvalidQuery) } else { Ok(done) }
                 };
                 let ended = store.complete_with(&key(&format!("{number:03}")), owner, DAY, step).await;
-                matches!(ended.unwrap(), Transacted::Completed(1))
+                matches!(ended.unwrap(), TransactionOutcome::Completed(1))
             })
         })
         .collect();
@@ -33,18 +35,18 @@ async fn steps_of_many_callers_share_transactions_and_each_has_its_effect_once()
             expected.push(format!("{number:03}"));
         }
     }
-    let mut found = entries(&place);
+    let mut found = entries(&directory);
     found.sort();
     assert_eq!(found.len(), 133);
     assert_eq!(found, expected);
 }
 
-/// `OR ROLLBACK` and constraints that are checked at the commit undo a transaction without being asked to.
+/// `OR ROLLBACK`, and constraints that are checked at the commit, roll back the whole transaction.
 #[tokio::test]
-async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why() {
-    let place = Place::new();
-    let store = with_ledger(&place).await;
-    place
+async fn a_step_that_rolls_back_the_transaction_fails_alone_and_says_why() {
+    let directory = Directory::new();
+    let store = with_ledger(&directory, SqliteOptions::new()).await;
+    directory
         .connection()
         .execute_batch(
             "CREATE TABLE account (id INTEGER PRIMARY KEY) STRICT;
@@ -56,7 +58,7 @@ async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why(
         ("INSERT OR ROLLBACK INTO account VALUES (1)", "UNIQUE"),
         ("INSERT INTO payment VALUES (2)", "FOREIGN KEY"),
     ] {
-        let lock = place.connection();
+        let lock = directory.connection();
         lock.execute_batch("BEGIN IMMEDIATE").unwrap();
         // The writer waits for the lock with the first of these, and takes the others as one group.
         let first = tokio::spawn(noted(store.clone(), format!("{says} first")));
@@ -79,10 +81,10 @@ async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why(
         let after = tokio::spawn(noted(store.clone(), format!("{says} after")));
         lock.execute_batch("COMMIT").unwrap();
         match failing.await.unwrap() {
-            Ok(Transacted::RolledBack(error)) => assert!(error.to_string().contains(says), "{error}"),
+            Ok(TransactionOutcome::RolledBack(error)) => assert!(error.to_string().contains(says), "{error}"),
             Err(error) => {
                 assert_eq!(error.effect, Effect::NotApplied);
-                let source = std::error::Error::source(&error).unwrap().to_string();
+                let source = source_of(&error);
                 assert!(source.contains(says) || source.contains("ended the transaction"), "{source}");
             }
             Ok(other) => panic!("{other:?}"),
@@ -90,45 +92,45 @@ async fn a_step_whose_statement_undoes_the_transaction_fails_alone_and_says_why(
         for noted in [first, before, after] {
             noted.await.unwrap();
         }
-        assert!(store.get(&key(says)).await.unwrap().is_some(), "the key is still its owner's");
+        assert!(store.get(&key(says)).await.unwrap().is_some(), "the owner still has the key");
     }
-    assert!(entries(&place).iter().all(|entry| entry != "never"));
+    assert!(entries(&directory).iter().all(|entry| entry != "never"));
 }
 
-/// A statement may undo the transaction, and the step may not mind: what it writes after that has nothing to be in.
+/// A statement can roll back the transaction, and the step can ignore that. What it writes afterwards must not stay.
 #[tokio::test]
-async fn a_step_that_goes_on_after_its_transaction_was_undone_has_no_effect() {
-    let place = Place::new();
-    let store = with_ledger(&place).await;
+async fn a_step_that_continues_after_a_rollback_has_no_effect() {
+    let directory = Directory::new();
+    let store = with_ledger(&directory, SqliteOptions::new()).await;
     let unique = "CREATE TABLE account (id INTEGER PRIMARY KEY) STRICT; INSERT INTO account VALUES (1)";
-    place.connection().execute_batch(unique).unwrap();
-    let (owner, _, _) = reserved(&store, &key("a")).await;
+    directory.connection().execute_batch(unique).unwrap();
+    let owner = reserved(&store, &key("a")).await.owner;
     let step = |connection: &Connection| {
         let _ = connection.execute("INSERT OR ROLLBACK INTO account VALUES (1)", []);
-        let _ = note(connection, "beside");
+        let _ = note(connection, "outside");
         let _ = connection.execute_batch("SAVEPOINT own; INSERT INTO ledger VALUES ('within'); RELEASE own");
         Ok::<_, rusqlite::Error>(((), StoredValue::bytes("noted").into()))
     };
     let error = store.complete_with(&key("a"), owner, DAY, step).await.unwrap_err();
     assert_eq!(error.effect, Effect::NotApplied);
-    assert_eq!(entries(&place), [""; 0]);
+    assert_eq!(entries(&directory), [""; 0]);
     let done = store.complete_with(&key("a"), owner, DAY, |connection| note(connection, "a")).await.unwrap();
-    assert_eq!(done, Transacted::Completed(1));
-    assert_eq!(entries(&place), ["a"]);
+    assert_eq!(done, TransactionOutcome::Completed(1));
+    assert_eq!(entries(&directory), ["a"]);
 }
 
-/// Who declined or panicked has had no effect whatever becomes of the transaction, and is owed its own words.
+/// A step that failed has had no effect, whether or not its transaction is committed, so its caller gets its error.
 #[tokio::test]
-async fn an_error_and_a_panic_of_a_step_are_told_also_if_another_step_undoes_the_transaction() {
-    let place = Place::new();
-    let store = with_ledger(&place).await;
+async fn a_steps_error_or_panic_is_reported_even_if_another_step_rolls_back() {
+    let directory = Directory::new();
+    let store = with_ledger(&directory, SqliteOptions::new()).await;
     let unique = "CREATE TABLE account (id INTEGER PRIMARY KEY) STRICT; INSERT INTO account VALUES (1)";
-    place.connection().execute_batch(unique).unwrap();
+    directory.connection().execute_batch(unique).unwrap();
     let mut owners = Vec::new();
     for name in ["declining", "panicking", "undoing"] {
-        owners.push(reserved(&store, &key(name)).await.0);
+        owners.push(reserved(&store, &key(name)).await.owner);
     }
-    let lock = place.connection();
+    let lock = directory.connection();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The writer waits for the lock with the first of these, and takes the others as one group.
     let run = |name: &'static str, owner, step: fn(&Connection) -> Result<(usize, Answer), String>| {
@@ -141,38 +143,36 @@ async fn an_error_and_a_panic_of_a_step_are_told_also_if_another_step_undoes_the
     });
     tokio::task::yield_now().await;
     let declining = run("declining", owners[0], |_| Err("declined".to_owned()));
-    let panicking = run("panicking", owners[1], |_| panic!("the step's own words"));
+    let panicking = run("panicking", owners[1], |_| panic!("the step's message"));
     let undoing = run("undoing", owners[2], |connection| {
         let sql = "INSERT OR ROLLBACK INTO account VALUES (1)";
         connection.execute(sql, []).map_err(|error| error.to_string())?;
         note(connection, "never").map_err(|error| error.to_string())
     });
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    let_others_run().await;
     lock.execute_batch("COMMIT").unwrap();
     first.await.unwrap();
     assert!(
-        matches!(undoing.await.unwrap().unwrap(), Transacted::RolledBack(error) if error.contains("UNIQUE"))
+        matches!(undoing.await.unwrap().unwrap(), TransactionOutcome::RolledBack(error) if error.contains("UNIQUE"))
     );
-    assert_eq!(declining.await.unwrap().unwrap(), Transacted::RolledBack("declined".to_owned()));
+    assert_eq!(declining.await.unwrap().unwrap(), TransactionOutcome::RolledBack("declined".to_owned()));
     let panic = panicking.await.unwrap_err().into_panic();
-    assert_eq!(*panic.downcast::<&str>().unwrap(), "the step's own words");
+    assert_eq!(*panic.downcast::<&str>().unwrap(), "the step's message");
 }
 
-/// Whoever shares a transaction with a step that undoes it has done nothing wrong, and is to send its own again.
+/// A step that shared its transaction with one that rolled it back can run again.
 #[tokio::test]
-async fn a_step_that_shared_its_transaction_with_one_that_undid_it_is_told_so_and_may_be_sent_again() {
-    let place = Place::new();
-    let store = with_ledger(&place).await;
-    let (guilty, _, _) = reserved(&store, &key("guilty")).await;
-    let (innocent, _, _) = reserved(&store, &key("innocent")).await;
+async fn a_step_that_was_rolled_back_with_another_says_so_and_can_run_again() {
+    let directory = Directory::new();
+    let store = with_ledger(&directory, SqliteOptions::new()).await;
+    let guilty = reserved(&store, &key("guilty")).await.owner;
+    let innocent = reserved(&store, &key("innocent")).await.owner;
     let innocently = |store: SqliteStore| async move {
         let step = |connection: &Connection| note(connection, "innocent");
         store.complete_with(&key("innocent"), innocent, DAY, step).await
     };
-    // The lock gathers all of them in one group, or two.
-    let lock = place.connection();
+    // While the lock is held, they gather in one group or two.
+    let lock = directory.connection();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let leading = tokio::spawn(noted(store.clone(), "leader".to_owned()));
     tokio::task::yield_now().await;
@@ -192,22 +192,22 @@ async fn a_step_that_shared_its_transaction_with_one_that_undid_it_is_told_so_an
     tokio::task::yield_now().await;
     lock.execute_batch("COMMIT").unwrap();
     leading.await.unwrap();
-    assert!(matches!(undoing.await.unwrap(), Ok(Transacted::RolledBack(_))));
+    assert!(matches!(undoing.await.unwrap(), Ok(TransactionOutcome::RolledBack(_))));
     let done = match sharing.await.unwrap() {
         Err(error) => {
-            assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
-            assert!(std::error::Error::source(&error).unwrap().to_string().contains("run it again"));
+            assert_no_effect(&error, StoreErrorKind::Unavailable);
+            assert!(source_of(&error).contains("run it again"));
             innocently(store).await.unwrap()
         }
         Ok(done) => done,
     };
-    assert_eq!(done, Transacted::Completed(1));
-    let mut found = entries(&place);
+    assert_eq!(done, TransactionOutcome::Completed(1));
+    let mut found = entries(&directory);
     found.sort();
     assert_eq!(found, ["innocent", "leader"]);
 }
 
-/// Nobody waits for this value any more, so that it is the writer who drops it.
+/// Its caller is gone, so the writer drops it.
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
@@ -218,9 +218,9 @@ impl Drop for PanicsWhenDropped {
 
 #[tokio::test]
 async fn a_value_that_panics_when_it_is_dropped_does_not_end_the_writer() {
-    let place = Place::new();
-    let store = with_ledger(&place).await;
-    let (owner, _, _) = reserved(&store, &key("a")).await;
+    let directory = Directory::new();
+    let store = with_ledger(&directory, SqliteOptions::new()).await;
+    let owner = reserved(&store, &key("a")).await.owner;
     let (began, has_begun) = tokio::sync::oneshot::channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel();
     let completing = tokio::spawn({
@@ -241,18 +241,17 @@ async fn a_value_that_panics_when_it_is_dropped_does_not_end_the_writer() {
     go_on.send(()).unwrap();
     reserved(&store, &key("b")).await;
     assert!(is_replayed(&store, &key("a"), "noted").await);
-    assert_eq!(entries(&place), ["a"]);
+    assert_eq!(entries(&directory), ["a"]);
 }
 
-/// Reserves, and completes with a note; whatever becomes of the others in its group, this one has to succeed, since it
-/// is sent again like any operation that had no effect.
+/// Reserves a key and completes it with a note. If another step rolls back the transaction, it runs again.
 async fn noted(store: SqliteStore, name: String) {
-    let (owner, _, _) = reserved(&store, &key(&name)).await;
+    let owner = reserved(&store, &key(&name)).await.owner;
     loop {
         let entry = name.clone();
         let step = move |connection: &Connection| note(connection, &entry);
         match store.complete_with(&key(&name), owner, DAY, step).await {
-            Ok(Transacted::Completed(1)) => return,
+            Ok(TransactionOutcome::Completed(1)) => return,
             Err(error) => assert_eq!(error.effect, Effect::NotApplied, "{error:?}"),
             Ok(other) => panic!("{other:?}"),
         }

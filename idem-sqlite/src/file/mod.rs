@@ -1,0 +1,5 @@
+//! The file: where it may be, how it is opened, and its tables.
+
+pub(crate) mod database;
+pub(crate) mod location;
+mod schema;
