@@ -1,4 +1,4 @@
-//! The application: a service that creates databases for its customers, and keeps a row for each.
+//! The application: a service that creates databases for its customers and writes a row for each.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-/// How long creating takes besides writing the row: a call to some provider, say.
+/// How long the creation takes besides the row, for example for a call to a provider.
 const PROVISIONING: Duration = Duration::from_millis(2);
 
-/// How long a process waits for the others to let go of a file.
+/// How long a process waits for another one's lock on a file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A table in a file that all processes share.
@@ -19,7 +19,7 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    /// Makes the empty tables, and notes which keys will be requested.
+    /// Creates the tables and lists the keys that will be requested.
     pub(crate) fn create_tables(directory: &Path, keys: &[String]) -> Result<(), Box<dyn Error>> {
         let mut connection = open_shared(&file(directory))?;
         connection.execute_batch(include_str!("schema.sql"))?;
@@ -31,16 +31,16 @@ impl Application {
         Ok(())
     }
 
-    /// Opens the tables that another process has made.
+    /// Opens the tables that another process created.
     pub(crate) fn open(directory: &Path) -> rusqlite::Result<Self> {
         Ok(Self { connection: Mutex::new(open_shared(&file(directory))?) })
     }
 
-    /// The handler, with an effect that one must not have twice. Its answer tells which row it made, and for whom, so
-    /// that the answers of two runs differ.
+    /// The handler, whose effect must not happen twice. Its answer names the row and the caller, so that the answers of two
+    /// runs differ.
     pub(crate) async fn create(&self, key: &str, caller: u32) -> rusqlite::Result<String> {
         tokio::time::sleep(PROVISIONING).await;
-        // This blocks, and may: each caller has a thread of its own, and delays nobody else's future.
+        // Blocking is fine here: each caller has its own thread.
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         connection.prepare_cached(include_str!("create.sql"))?.execute((key, caller))?;
         let id = connection.last_insert_rowid();
@@ -48,8 +48,8 @@ impl Application {
     }
 }
 
-/// Opens a file that several processes write to. Committed rows have to survive these processes, not a loss of power:
-/// the race must not measure the disk's flush for what is not idem's.
+/// Opens a file that several processes write. Its rows need not survive a loss of power, so that the race does not measure
+/// flushes that are not idem's.
 pub(crate) fn open_shared(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -60,18 +60,18 @@ pub(crate) fn open_shared(file: &Path) -> rusqlite::Result<Connection> {
 
 /// The rows of the application's table.
 pub(crate) struct Rows {
-    /// How many there are.
+    /// The number of rows.
     pub(crate) all: u32,
-    /// How many the key with the fewest has.
+    /// The fewest rows of a key.
     pub(crate) min: u32,
-    /// How many the key with the most has.
+    /// The most rows of a key.
     pub(crate) max: u32,
-    /// How many keys have no row, or several.
+    /// How many keys do not have exactly one row.
     pub(crate) wrong_keys: u32,
 }
 
 impl Rows {
-    /// Counts what is in the file: only what was committed.
+    /// Counts the committed rows in the file.
     pub(crate) fn count(directory: &Path) -> rusqlite::Result<Self> {
         Connection::open(file(directory))?.query_row(include_str!("rows_per_key.sql"), [], |row| {
             Ok(Self { all: row.get(0)?, min: row.get(1)?, max: row.get(2)?, wrong_keys: row.get(3)? })

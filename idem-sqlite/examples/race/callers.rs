@@ -1,4 +1,4 @@
-//! The callers of one process: threads of the operating system that ask for the same key at the same instant.
+//! The callers of one process: threads that send the same request at the same instant.
 
 use std::error::Error;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::service::{Answer, Service};
 
-/// What came of one caller's request for one key.
+/// The result of one caller's request for one key.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Asked {
     /// The number of the key, from 0.
@@ -19,8 +19,8 @@ pub(crate) struct Asked {
     pub(crate) answer: Result<Answer, String>,
 }
 
-/// Lets every caller ask for each key, all callers together for one key after another. When those of this process have
-/// gathered for a key, `gate` holds them until those of the other processes have, too.
+/// Sends all requests: for one key after another, all callers at once. When the callers of this process are ready for a
+/// key, `gate` waits until those of the other processes are ready too.
 pub(crate) fn race(
     service: &Service,
     runtime: &Handle,
@@ -28,15 +28,15 @@ pub(crate) fn race(
     callers: Range<u32>,
     mut gate: impl FnMut() -> io::Result<()>,
 ) -> Result<Vec<Asked>, Box<dyn Error>> {
-    let [gathered, start] = [(); 2].map(|()| Barrier::new(callers.len() + 1));
-    let (gathered, start) = (&gathered, &start);
+    let [ready, start] = [(); 2].map(|()| Barrier::new(callers.len() + 1));
+    let (ready, start) = (&ready, &start);
     thread::scope(|scope| {
         let threads: Vec<_> = callers
             .map(|caller| {
-                // A caller that fails goes on with the next key: one that stayed away from the barriers would leave
-                // all the others waiting for it.
+                // A caller that fails continues with the next key; otherwise the others would wait at the barriers
+                // forever.
                 let asks = keys.iter().enumerate().map(move |(number, key)| {
-                    gathered.wait();
+                    ready.wait();
                     start.wait();
                     let answer = runtime.block_on(service.ask(key, caller));
                     Asked { key: number, answer: answer.map_err(|error| error.to_string()) }
@@ -46,17 +46,16 @@ pub(crate) fn race(
             .collect();
 
         for _ in keys {
-            gathered.wait();
-            // If the gate breaks, the other processes are gone; the threads run the race to its end by themselves.
+            ready.wait();
+            // If the gate fails, the other processes are gone.
             let open = gate();
             start.wait();
             if let Err(error) = open {
-                // The process ends with its threads; what they would still answer interests nobody.
-                eprintln!("the race was called off: {error}");
+                eprintln!("the race was stopped: {error}");
                 std::process::exit(2);
             }
         }
-        // Nothing in the race panics by design; if something does, the panic is what the reader has to see.
+        // A panic in a thread continues here.
         let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
         Ok(joined.flat_map(|asked| asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect())
     })

@@ -1,58 +1,36 @@
-//! The race that idem exists for: many callers, in several processes, send the same request at the same instant, and the
-//! handler must run once.
+//! Many callers in several processes send the same request at the same instant, and the handler must run once.
 //!
 //!     cargo run --release -p idem-sqlite --example race
 //!
-//! Each process has an engine of its own on one shared SQLite file. The handler inserts a row into a table of another
-//! SQL database. Afterwards SQL counts the rows of each key, and the program fails unless every key has exactly one,
-//! and all of its callers were given the same bytes.
+//! Each process has its own engine on one shared SQLite file. The handler inserts a row into another database. At the end
+//! SQL counts the rows of each key. The program fails unless every key has exactly one row and all its callers got the
+//! same bytes.
 //!
-//! With `--without-idem` the same load goes through the classic `GET (miss), run, SET` instead, and fails.
+//! With `--without-idem` the same requests go through the usual cache (`GET`, run on a miss, `SET`), which fails.
 //!
-//! - `application` is the handler and its table, `service` puts idem or the classic cache in front of it.
-//! - `callers` are the threads of one process, `processes` starts these and lets them go together.
-//! - `table` is what a person reads at the end.
+//! - `application` is the handler and its table; `service` puts idem or the cache in front of it.
+//! - `callers` are the threads of one process; `processes` starts the processes and synchronizes them.
+//! - `table` formats the result.
 
 mod application;
+mod arguments;
 mod callers;
 mod processes;
 mod service;
 mod table;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 
 use crate::application::{Application, Rows};
+use crate::arguments::Arguments;
 use crate::callers::Asked;
 use crate::service::{Guard, Service};
 use crate::table::{Table, grouped};
-
-/// Many callers, one request each key: does the handler run once?
-#[derive(Parser)]
-struct Arguments {
-    /// How many different requests there are
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    keys: u32,
-    /// How many callers send each of them at the same instant
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4_096))]
-    callers: u32,
-    /// Over how many processes the callers are spread
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    processes: u32,
-    /// Use the classic `GET (miss), run, SET` instead of idem
-    #[arg(long)]
-    without_idem: bool,
-    /// Where the files of the race are: it is given to the processes that are started
-    #[arg(long, hide = true, requires = "number")]
-    directory: Option<PathBuf>,
-    /// Which of the processes this is
-    #[arg(long, hide = true, requires = "directory")]
-    number: Option<u32>,
-}
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::parse();
@@ -63,7 +41,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// Starts the processes, and judges what they did.
+/// Starts the processes and checks their results.
 fn hold_race(arguments: &Arguments, keys: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     Application::create_tables(directory.path(), keys)?;
@@ -76,7 +54,7 @@ fn hold_race(arguments: &Arguments, keys: &[String]) -> Result<ExitCode, Box<dyn
     Ok(if is_right(&tally, &rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Is one of these processes.
+/// Runs one of these processes.
 fn take_part(
     arguments: &Arguments,
     keys: &[String],
@@ -91,16 +69,16 @@ fn take_part(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the callers were told, in total.
+/// The results of all callers.
 #[derive(Default)]
 struct Tally {
     executed: u64,
     replayed: u64,
     refused: u64,
-    /// Keys whose callers were not all given the same bytes.
+    /// How many keys have callers that got different bytes.
     differing_keys: u64,
     failed: u64,
-    /// Why the first of the failed callers has no answer.
+    /// Why the first failed caller has no answer.
     failure: Option<String>,
 }
 
@@ -127,13 +105,13 @@ impl Tally {
     }
 }
 
-/// One row per key, counted by SQL, and one answer per key: nothing else is right, with idem or without.
+/// Whether each key has one row, counted by SQL, and one answer.
 fn is_right(tally: &Tally, rows: &Rows) -> bool {
     rows.wrong_keys == 0 && tally.differing_keys == 0 && tally.failed == 0
 }
 
 fn table(arguments: &Arguments, tally: &Tally, rows: &Rows, duration: Duration) -> Table {
-    let through = if arguments.without_idem { "GET (miss), run, SET" } else { "idem" };
+    let through = if arguments.without_idem { "a cache" } else { "idem" };
     let (keys, callers) = (arguments.keys, arguments.callers);
     let mut table = Table::new(format!(
         "Race through {through}: {} keys, {} callers each at the same instant, {} processes",
@@ -147,13 +125,17 @@ fn table(arguments: &Arguments, tally: &Tally, rows: &Rows, duration: Duration) 
     };
     table.row("requests", grouped(u64::from(keys) * u64::from(callers)), "");
     table.row("executed", grouped(tally.executed), "the handler ran for this caller");
-    table.row("replayed", grouped(tally.replayed), "given an earlier run's answer");
-    table.row("in flight", grouped(tally.refused), "times told so; each asked again until answered");
+    table.row("replayed", grouped(tally.replayed), "the caller got an earlier run's answer");
+    table.row(
+        "in flight",
+        grouped(tally.refused),
+        "refusals; each caller asked again until it got an answer",
+    );
     table.row("failed", grouped(tally.failed), tally.failure.as_deref().unwrap_or("no answer at all"));
     table.row("rows", grouped(rows.all), "in the application's table, counted by SQL");
     table.row("rows per key", rows_per_key, "");
     table.row("wrong keys", grouped(rows.wrong_keys), "without exactly one row");
-    table.row("split keys", grouped(tally.differing_keys), "whose callers were not all given the same bytes");
+    table.row("split keys", grouped(tally.differing_keys), "callers got different bytes");
     table.row("duration", format!("{} ms", grouped(millis(duration))), "");
     table
 }
@@ -162,18 +144,18 @@ fn verdict(arguments: &Arguments, tally: &Tally, rows: &Rows) -> String {
     let (keys, callers) = (grouped(arguments.keys), grouped(arguments.callers));
     if is_right(tally, rows) {
         return format!(
-            "Right: each of the {keys} keys has one row, and one answer for all of its {callers} callers."
+            "Right: each of the {keys} keys has one row, and all of its {callers} callers got the same answer."
         );
     }
     let mut verdict = if rows.wrong_keys > 0 {
         format!("Wrong: {} of {keys} keys do not have exactly one row.", grouped(rows.wrong_keys))
     } else {
-        "Wrong: each key has one row, but not every caller was given its answer.".to_owned()
+        "Wrong: each key has one row, but not every caller got its answer.".to_owned()
     };
     if arguments.without_idem && rows.max > 1 {
         verdict.push_str(
-            "\nCallers that miss together create together: that is what `GET (miss), run, SET` does.\n\
-             Run it without `--without-idem`, and each key is reserved before its handler runs.",
+            "\nCallers that miss the cache at the same time all run the handler.\n\
+             Without `--without-idem`, each key is reserved before its handler runs.",
         );
     }
     verdict

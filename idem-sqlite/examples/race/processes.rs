@@ -1,7 +1,7 @@
-//! The processes of the race. Each has an engine of its own on the one file; this one lets them start together.
+//! The processes of the race. Each has its own engine on the one file; the first process synchronizes them.
 //!
-//! A process says `ready` on its standard output when its callers have gathered for a key, and lets them go when it
-//! reads a line. After the last key it says what each caller was told, as one line of JSON a caller and key.
+//! A process prints `ready` when its callers are ready for a key, and starts them when it reads a line. After the last key
+//! it prints the result of each caller and key as one line of JSON.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,12 +10,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::callers::Asked;
 
 const READY: &str = "ready";
 
-/// Runs the race in processes of their own. What their callers were told, and how long it took them.
+/// Runs the race in other processes. Returns the results of their callers, and how long the race took.
 pub(crate) fn run(arguments: &Arguments, directory: &Path) -> Result<(Vec<Asked>, Duration), Box<dyn Error>> {
     let mut processes = (0..arguments.processes)
         .map(|number| Process::start(arguments, directory, number))
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments, directory: &Path) -> Result<(Vec<Asked>
             process.until_ready()?;
         }
         for process in &mut processes {
-            process.let_go()?;
+            process.start_callers()?;
         }
     }
     let mut asked = Vec::new();
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, directory: &Path) -> Result<(Vec<Asked>
     Ok((asked, begun.elapsed()))
 }
 
-/// The other side of it, in such a process: waits until the callers of all processes have gathered.
+/// In one of these processes: waits until the callers of all processes are ready.
 pub(crate) fn gate() -> io::Result<()> {
     println!("{READY}");
     match io::stdin().lock().read_line(&mut String::new())? {
@@ -48,27 +48,27 @@ pub(crate) fn gate() -> io::Result<()> {
     }
 }
 
-/// Tells the first process what the callers of this one were told.
+/// Reports the results of this process's callers to the first process.
 pub(crate) fn report(asked: &[Asked]) -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
-    for told in asked {
-        serde_json::to_writer(&mut out, told)?;
+    for result in asked {
+        serde_json::to_writer(&mut out, result)?;
         out.write_all(b"\n")?;
     }
     Ok(())
 }
 
-/// The callers of one process: every process has its share, and the numbers go on from one to the next.
+/// The numbers of one process's callers. Every process has an equal share.
 pub(crate) fn callers_of(process: u32, arguments: &Arguments) -> Range<u32> {
     let first = |process: u32| {
         let callers = u64::from(arguments.callers) * u64::from(process) / u64::from(arguments.processes);
-        // Not more than `callers`, since `process` is not more than `processes`.
+        // At most `callers`, because `process` is at most `processes`.
         u32::try_from(callers).unwrap_or(arguments.callers)
     };
     first(process)..first(process + 1)
 }
 
-/// A process of the race. It ends when its standard input does, at the latest with this value.
+/// A process of the race. It ends when its standard input is closed, at the latest when this value is dropped.
 struct Process {
     child: Child,
     to: ChildStdin,
@@ -95,7 +95,7 @@ impl Process {
         if line.trim_end() == READY { Ok(()) } else { Err("a process of the race ended early".into()) }
     }
 
-    fn let_go(&mut self) -> io::Result<()> {
+    fn start_callers(&mut self) -> io::Result<()> {
         self.to.write_all(b"\n")
     }
 

@@ -1,4 +1,4 @@
-//! The service in front of the application: the same handler, behind idem or behind the classic cache of answers.
+//! The service in front of the application: the same handler, behind idem or behind a cache of answers.
 
 use std::error::Error;
 use std::path::Path;
@@ -13,28 +13,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::application::{self, Application};
 
-/// How long a caller pauses after "in flight". One behind a network would heed `retry_after`, which is the rest of the
-/// owner's lease at the most; these know that the handler takes milliseconds.
+/// How long a caller pauses after "in flight". These callers know that the handler takes milliseconds; a client should wait
+/// for `retry_after`.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A caller that has no answer by then counts as failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A caller without an answer after this time counts as failed.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What keeps duplicates from the handler.
+/// What stands between the callers and the handler.
 pub(crate) enum Guard {
     /// A reservation before the handler runs.
     Idem(Engine),
-    /// The classic: look for an answer, run if there is none, keep the answer.
-    GetRunSet(Mutex<Connection>),
+    /// The usual cache: look for an answer, run if there is none, store the answer.
+    Cache(Mutex<Connection>),
 }
 
 impl Guard {
-    /// The guard that every process has in front of its handlers, on files that they share.
+    /// Opens the guard of a process, on files that all processes share.
     pub(crate) async fn open(directory: &Path, without_idem: bool) -> Result<Self, Box<dyn Error>> {
         if without_idem {
             let cache = application::open_shared(&directory.join("cache.db"))?;
             cache.execute_batch(include_str!("cache.sql"))?;
-            return Ok(Self::GetRunSet(Mutex::new(cache)));
+            return Ok(Self::Cache(Mutex::new(cache)));
         }
         let store = SqliteStore::connect(&format!("sqlite:{}", directory.join("idem.db").display())).await?;
         Ok(Self::Idem(Engine::builder(store).build()?))
@@ -47,26 +47,26 @@ pub(crate) struct Answer {
     pub(crate) body: String,
     /// Whether the handler ran for this caller.
     pub(crate) executed: bool,
-    /// How often it was told "in flight" before.
+    /// How often the caller got "in flight" before.
     pub(crate) refusals: u32,
 }
 
-/// What every caller of a process shares.
+/// What the callers of a process share.
 pub(crate) struct Service {
     pub(crate) guard: Guard,
     pub(crate) application: Application,
 }
 
 impl Service {
-    /// Asks for `key` until there is an answer.
+    /// Sends the request for `key` until there is an answer.
     pub(crate) async fn ask(&self, key: &str, caller: u32) -> Result<Answer, Box<dyn Error + Send + Sync>> {
         let answer = async {
             match &self.guard {
                 Guard::Idem(engine) => self.ask_idem(engine, key, caller).await,
-                Guard::GetRunSet(cache) => self.ask_cache(cache, key, caller).await,
+                Guard::Cache(cache) => self.ask_cache(cache, key, caller).await,
             }
         };
-        tokio::time::timeout(PATIENCE, answer).await?
+        tokio::time::timeout(TIMEOUT, answer).await?
     }
 
     async fn ask_idem(
@@ -88,14 +88,14 @@ impl Service {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
-                // No lease ends, no payload differs and the store does not fail in this race.
-                other => return Err(format!("{name}: {other:?} should not be possible here").into()),
+                // In this race no lease ends, no payload differs and the store does not fail.
+                other => return Err(format!("{name}: unexpected outcome {other:?}").into()),
             };
             return Ok(Answer { body: String::from_utf8(body.into())?, executed, refusals });
         }
     }
 
-    /// Between the miss and the insert, every other caller misses too.
+    /// Between the miss and the insert, every other caller misses as well.
     async fn ask_cache(
         &self,
         cache: &Mutex<Connection>,

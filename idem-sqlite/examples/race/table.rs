@@ -1,8 +1,8 @@
-//! The table that a person reads at the end.
+//! The table with the result.
 
 use std::fmt;
 
-/// Rows of a label, a figure and a remark, under a title.
+/// A title, and rows of a label, a figure and a remark.
 pub(crate) struct Table {
     title: String,
     rows: Vec<[String; 3]>,
@@ -18,7 +18,7 @@ impl Table {
     }
 }
 
-/// Labels and remarks stand to the left, figures to the right, so that their digits are in line.
+/// Labels and remarks are aligned to the left, figures to the right.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [label, figure, remark] = [0, 1, 2]
@@ -32,7 +32,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// `12,345`, since nobody counts digits.
+/// The number with commas, as in `12,345`.
 pub(crate) fn grouped(number: impl Into<u64>) -> String {
     let digits = number.into().to_string();
     let mut grouped = String::new();
