@@ -52,25 +52,19 @@ pub fn cases() -> impl Iterator<Item = Case> {
     crate::cases::all()
 }
 
-/// The `main` of a test that runs the suite over one harness, or over several that have names:
+/// The `main` of a test that runs the suite over one harness, `main!(MyHarness)`, or over several that have names:
 ///
-/// ```
+/// ```no_run
 /// # use idem_conformance::{Clock, Harness, InProcess, Instance, Reference};
-/// # struct Direct; struct Pooled;
-/// # #[async_trait::async_trait] impl Harness for Direct {
+/// # struct MyHarness { pooled: bool }
+/// # #[async_trait::async_trait] impl Harness for MyHarness {
 /// #     async fn fresh(&self) -> Box<dyn Instance> { Box::new(InProcess::new(Reference::new())) }
 /// #     fn clock(&self) -> Clock { Clock::Tokio }
 /// # }
-/// # #[async_trait::async_trait] impl Harness for Pooled {
-/// #     async fn fresh(&self) -> Box<dyn Instance> { Box::new(InProcess::new(Reference::new())) }
-/// #     fn clock(&self) -> Clock { Clock::Tokio }
-/// # }
-/// # mod one { use super::*;
-/// idem_conformance::main!(Direct);
-/// # }
-/// # mod two { use super::*;
-/// idem_conformance::main!("direct" => Direct, "pooled" => Pooled);
-/// # }
+/// idem_conformance::main!(
+///     "direct" => MyHarness { pooled: false },
+///     "pooled" => MyHarness { pooled: true },
+/// );
 /// ```
 #[macro_export]
 macro_rules! main {

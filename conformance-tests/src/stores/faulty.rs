@@ -40,20 +40,18 @@ pub enum Fault {
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::time::Duration;
-/// use idem_conformance::{Fault, Faulty, Reference};
-/// use idem_core::{Effect, Fingerprint, Key, Operation, ReservationStore};
-/// use idem_core::store::{OwnerToken, ReserveRequest, ReserveOutcome};
+/// use std::sync::Arc;
+/// use idem_conformance::{Caller, Fault, Faulty, Reference};
+/// use idem_core::{Effect, Key, Operation};
 ///
-/// let store = Faulty::new(Reference::new());
-/// store.next(Operation::Reserve, Fault::ReplyLost);
+/// let faults = Arc::new(Faulty::new(Reference::new()));
+/// faults.next(Operation::Reserve, Fault::ReplyLost);
 ///
-/// let key = Key::new("scope", "name")?;
-/// let request = ReserveRequest::new(OwnerToken::random(), Fingerprint::from_parts(["payload"]), span(Duration::from_secs(60)));
-/// let lost = store.reserve(&key, request.clone()).await.unwrap_err();
+/// let owner = Caller::new(Arc::clone(&faults), Key::new("scope", "name")?);
+/// let lost = owner.try_reserve().await.unwrap_err();
 /// assert_eq!(lost.effect, Effect::Unknown);
 /// // The call had arrived. Resending it is safe, and returns the outcome.
-/// assert!(matches!(store.reserve(&key, request).await?, ReserveOutcome::Reserved { attempt: 1, .. }));
+/// assert_eq!(owner.reserved().await.attempt, 1);
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

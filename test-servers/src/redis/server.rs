@@ -12,6 +12,7 @@ use crate::{CertificateAuthority, MovedClock, Process, eventually, free_port};
 
 /// How a server is started.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Setup {
     kind: Kind,
     arguments: Vec<String>,
