@@ -1,12 +1,12 @@
-//! [`Clock`]: the store's time, which is tokio's time with a date.
+//! [`Clock`]: the store's time, which is tokio's clock with a date.
 //!
-//! The date is the system clock's when the store was made; from then on only tokio's monotonic clock counts. So a
-//! step of the system clock can neither end a lease early nor stretch one, and a test that pauses tokio's clock moves
-//! leases and retentions with `tokio::time::advance` alone. Outside a runtime tokio's clock is the standard library's.
+//! The date comes from the system's clock when the store is made. From then on only tokio's monotonic clock counts, so
+//! a step of the system's clock neither ends a lease early nor extends one, and a test that pauses tokio's clock moves
+//! leases and retentions with `tokio::time::advance`. Outside a runtime, tokio's clock is the standard library's.
 
 use idem_core::store::Timestamp;
 
-/// Gives the present instant as microseconds since the Unix epoch.
+/// Returns the current time in microseconds since the Unix epoch.
 #[cfg(not(shuttle))]
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -16,7 +16,7 @@ pub(crate) struct Clock {
 
 #[cfg(not(shuttle))]
 impl Clock {
-    /// A clock that starts at the system's present date (at 1970, should the system's clock be even before that).
+    /// Makes a clock that starts at the system's date, or at 1970 if the system's clock is set to an earlier date.
     pub(crate) fn new() -> Self {
         let date = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self { epoch_micros: micros(date), started: tokio::time::Instant::now() }
@@ -32,23 +32,23 @@ fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The model checker's clock: every look at it is one microsecond later than the last. A lease of one microsecond is
-/// thus over at the next operation and one of a minute never ends, and a schedule replays exactly.
+/// The model checker's clock: each reading is one microsecond later than the last. So a lease of one microsecond is over
+/// at the next operation, a lease of a year never ends, and a schedule replays exactly.
 #[cfg(shuttle)]
 #[derive(Debug)]
 pub(crate) struct Clock {
-    // Not shuttle's atomic: a look at a clock is not a point where threads meet.
-    looks: std::sync::atomic::AtomicU64,
+    // Not shuttle's atomic: threads do not synchronise by reading a clock.
+    readings: std::sync::atomic::AtomicU64,
 }
 
 #[cfg(shuttle)]
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { looks: std::sync::atomic::AtomicU64::new(1_767_268_800_000_000) }
+        Self { readings: std::sync::atomic::AtomicU64::new(1_767_268_800_000_000) }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        Timestamp::from_micros(self.readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_stands_still_and_advances_with_the_clock_of_tokio() {
+    async fn it_stands_still_and_advances_with_tokios_clock() {
         let clock = Clock::new();
         let before = clock.now();
         assert_eq!(clock.now(), before);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_a_runtime_it_is_the_date_and_runs() {
+    fn outside_a_runtime_it_shows_the_date_and_runs() {
         let clock = Clock::new();
         let date = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert!(date.abs_diff(Duration::from_micros(clock.now().as_micros())) < Duration::from_secs(60));

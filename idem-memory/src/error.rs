@@ -1,35 +1,32 @@
-//! The causes of this store's errors: what a [`StoreError`] has as its source.
+//! [`Refusal`]: the sources of this store's [`StoreError`]s.
 
 use idem_core::{Effect, Operation, StoreError, StoreErrorKind};
 use thiserror::Error;
 
-use crate::Options;
+use crate::MemoryOptions;
 
 /// Why the store refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refusal {
     #[error(
-        "a new key was refused: {records} of at most {max_records} records and {bytes} of at most {max_bytes} bytes \
-         are in use, and none that was looked at is expired"
+        "the store is full: it holds {records} of at most {max_records} records and {bytes} of at most {max_bytes} \
+         bytes, and no expired record could be removed"
     )]
     Full { records: usize, max_records: usize, bytes: u64, max_bytes: u64 },
-    #[error("the answer has {bytes} bytes, and at most {max_answer_bytes} are kept")]
-    AnswerTooLarge { bytes: usize, max_answer_bytes: usize },
-    // The URL itself is not shown: one meant for another backend may hold a password.
-    #[error("the URL of a memory store is \"memory:\" and nothing else")]
+    // The text does not show the URL: the URL of another backend may contain a password.
+    #[error("the URL of a memory store has to be \"memory:\"")]
     NotAMemoryUrl,
 }
 
 impl Refusal {
-    pub(crate) fn full(records: usize, bytes: u64, options: &Options) -> Self {
+    pub(crate) fn full(records: usize, bytes: u64, options: &MemoryOptions) -> Self {
         Self::Full { records, max_records: options.max_records, bytes, max_bytes: options.max_bytes }
     }
 
-    /// Everything here is decided before anything is written.
-    pub(crate) fn of(self, operation: Operation) -> StoreError {
+    /// The refusal as an error of `operation`. All refusals happen before anything is written.
+    pub(crate) fn into_store_error(self, operation: Operation) -> StoreError {
         let kind = match self {
             Self::Full { .. } => StoreErrorKind::Full,
-            Self::AnswerTooLarge { .. } => StoreErrorKind::TooLarge,
             Self::NotAMemoryUrl => StoreErrorKind::Misconfigured,
         };
         StoreError::new(kind, Effect::NotApplied, operation).with_source(self)

@@ -1,14 +1,17 @@
-//! [`Usage`]: how many records and bytes a store holds, over all shards.
+//! [`Usage`]: how many records and bytes a store holds.
 
-use crate::Options;
+use idem_core::Key;
+use idem_core::store::{Record, State};
+
+use crate::MemoryOptions;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// Two counters that every insertion passes.
+/// Two counters with their bounds.
 ///
 /// INV-1: `records` never exceeds its bound, since a new record is counted before it is written, and only if it fits.
-/// INV-2: `bytes` may exceed its bound, but only by answers: a completion is never refused for want of room.
+/// INV-2: `bytes` may exceed its bound, but only by answers: a completion is never refused for lack of room.
 ///
-/// Every access is `Relaxed`: the counters publish no other memory, and the record itself is under its shard's lock.
+/// Every access is `Relaxed`: the counters publish no other memory.
 #[derive(Debug)]
 pub(crate) struct Usage {
     records: AtomicUsize,
@@ -18,13 +21,11 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn new(options: &Options) -> Self {
-        // A shard names its records by 32-bit numbers, so that no shard may ever need more of them.
-        let max_records = options.max_records.min(u32::MAX as usize);
+    pub(crate) fn new(options: &MemoryOptions) -> Self {
         Self {
             records: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
-            max_records,
+            max_records: options.max_records,
             max_bytes: options.max_bytes,
         }
     }
@@ -43,8 +44,8 @@ impl Usage {
         if self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             return false;
         }
-        let so_many_more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
-        let fits = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, so_many_more).is_ok();
+        let more_bytes = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+        let fits = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more_bytes).is_ok();
         if !fits {
             self.records.fetch_sub(1, Ordering::Relaxed);
         }
@@ -57,7 +58,7 @@ impl Usage {
             && self.bytes().checked_add(bytes).is_some_and(|sum| sum <= self.max_bytes)
     }
 
-    /// Follows a record whose size changed.
+    /// Counts the change of a record's size.
     pub(crate) fn resize_record(&self, old_bytes: u64, new_bytes: u64) {
         if new_bytes > old_bytes {
             self.bytes.fetch_add(new_bytes - old_bytes, Ordering::Relaxed);
@@ -66,20 +67,34 @@ impl Usage {
         }
     }
 
-    /// Forgets removed records, of `bytes` bytes in all.
-    pub(crate) fn remove_records(&self, records: usize, bytes: u64) {
-        self.records.fetch_sub(records, Ordering::Relaxed);
+    /// Subtracts a removed record of `bytes` bytes.
+    pub(crate) fn remove_record(&self, bytes: u64) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-#[cfg(test)]
+/// How many bytes a record counts for.
+pub(crate) fn bytes_of(key: &Key, record: &Record) -> u64 {
+    let answer = match &record.state {
+        State::Completed { answer, .. } => answer.len(),
+        State::InFlight { .. } | State::Released => 0,
+    };
+    bytes_without_answer(key) + answer as u64
+}
+
+/// How many bytes a record without an answer counts for.
+pub(crate) fn bytes_without_answer(key: &Key) -> u64 {
+    MemoryOptions::RECORD_BYTES + key.as_bytes().len() as u64
+}
+
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_does_not_fit_leaves_no_trace() {
-        let usage = Usage::new(&Options::new().max_records(2).max_bytes(100));
+    fn a_record_that_does_not_fit_changes_nothing() {
+        let usage = Usage::new(&MemoryOptions::new().max_records(2).max_bytes(100));
         assert!(usage.try_add_record(60));
         assert!(!usage.has_room(41) && !usage.try_add_record(41), "too many bytes");
         assert_eq!((usage.records(), usage.bytes()), (1, 60));
@@ -90,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_pass_the_bound_and_is_counted() {
-        let usage = Usage::new(&Options::new().max_bytes(100));
+    fn an_answer_may_exceed_the_bound_and_is_counted() {
+        let usage = Usage::new(&MemoryOptions::new().max_bytes(100));
         assert!(usage.try_add_record(100));
         usage.resize_record(100, 150);
         assert_eq!(usage.bytes(), 150);
         usage.resize_record(150, 120);
-        usage.remove_records(1, 120);
+        usage.remove_record(120);
         assert_eq!((usage.records(), usage.bytes()), (0, 0));
     }
 }

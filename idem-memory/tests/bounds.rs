@@ -11,7 +11,7 @@ use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, S
 use idem_core::{
     CompleteOutcome, Effect, Fingerprint, Key, ReleaseOutcome, ReservationStore, StoreErrorKind, StoredValue,
 };
-use idem_memory::{MemoryStore, Options};
+use idem_memory::{MemoryOptions, MemoryStore};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -53,7 +53,7 @@ async fn is_full(store: &MemoryStore, name: u32) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_store_refuses_new_keys_and_serves_the_ones_it_has() {
-    let store = MemoryStore::with_options(Options::new().max_records(2));
+    let store = MemoryStore::with_options(MemoryOptions::new().max_records(2));
     assert!(!is_full(&store, 1).await && !is_full(&store, 2).await);
     assert!(is_full(&store, 3).await);
     let refused = store.release(&key(3), token(1)).await.unwrap_err();
@@ -69,8 +69,8 @@ async fn a_full_store_refuses_new_keys_and_serves_the_ones_it_has() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_counted_exactly_and_bound_new_keys_but_no_completion() {
-    let each = Options::RECORD_BYTES + key(1).as_bytes().len() as u64;
-    let store = MemoryStore::with_options(Options::new().max_bytes(3 * each));
+    let each = MemoryOptions::RECORD_BYTES + key(1).as_bytes().len() as u64;
+    let store = MemoryStore::with_options(MemoryOptions::new().max_bytes(3 * each));
     assert!(!is_full(&store, 1).await && !is_full(&store, 2).await);
     assert_eq!(store.bytes(), 2 * each);
     must_complete(&store, 1, 1, vec![0; 10_000]).await;
@@ -88,7 +88,7 @@ async fn bytes_are_counted_exactly_and_bound_new_keys_but_no_completion() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_full_of_expired_records_takes_new_keys_at_once() {
-    let store = MemoryStore::with_options(Options::new().max_records(20_000));
+    let store = MemoryStore::with_options(MemoryOptions::new().max_records(20_000));
     for name in 0..20_000 {
         assert!(!is_full(&store, name).await);
     }
@@ -116,7 +116,7 @@ async fn insertions_alone_keep_garbage_below_a_third_of_what_lives() {
 
 #[tokio::test]
 async fn an_answer_above_the_limit_is_refused_and_nothing_is_written() {
-    let store = MemoryStore::with_options(Options::new().max_answer_bytes(10));
+    let store = MemoryStore::with_options(MemoryOptions::new().max_answer_bytes(10));
     must_reserve(&store, 1, 1).await;
     let before = store.bytes();
     let error = store.complete(&key(1), token(1), answer(vec![0; 11])).await.unwrap_err();

@@ -1,7 +1,7 @@
 //! The conformance suite over the store, on tokio's clock: paused and moved where there are no threads.
 
 use idem_conformance::{Clock, Harness, InProcess, Instance};
-use idem_memory::{MemoryStore, Options};
+use idem_memory::MemoryStore;
 
 struct Memory;
 
@@ -16,7 +16,7 @@ impl Harness for Memory {
     }
 
     fn max_answer_bytes(&self) -> Option<usize> {
-        Some(Options::new().max_answer_bytes)
+        Some(16 << 20) // the default
     }
 }
 

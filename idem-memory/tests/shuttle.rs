@@ -1,10 +1,14 @@
-//! Model checks of the store's shards and counters: `shuttle` runs each of these under thousands of schedules, chosen
-//! at random from all that the locks and atomics allow.
+//! Model checks of the store: `shuttle` runs each of these tests under thousands of schedules, chosen at random from all
+//! that the locks and atomics allow.
 //!
 //!     RUSTFLAGS="--cfg shuttle" cargo test -p idem-memory --test shuttle --release
 //!
-//! Under the model the store's clock goes on by a microsecond at each look, so that a lease of a microsecond (`OVER`)
-//! is over at the next operation and one of a year (`LIVE`) never ends.
+//! The model covers everything that the store adds to `DashMap`: the order of steps between map, expiry queue and
+//! counters. It does not cover `DashMap`'s own locks. One lock of the model stands in for them (`sync.rs` explains this),
+//! and the conformance suite runs the real map under real threads.
+//!
+//! Under the model the store's clock moves by a microsecond with each reading. So a lease of a microsecond (`OVER`) is
+//! over at the next operation, and a lease of a year (`LIVE`) never ends.
 
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
@@ -15,7 +19,7 @@ use std::time::Duration;
 
 use idem_core::store::{Completion, OwnerToken, ReserveOutcome, ReserveRequest, StateView};
 use idem_core::{Answer, CompleteOutcome, Fingerprint, Key, ReservationStore, StoreErrorKind, StoredValue};
-use idem_memory::{MemoryStore, Options};
+use idem_memory::{MemoryOptions, MemoryStore};
 use shuttle::future::block_on;
 use shuttle::thread;
 
@@ -60,7 +64,7 @@ fn completed_body(store: &MemoryStore, name: u8) -> Option<Vec<u8>> {
     }
 }
 
-/// Runs `one` and `other` at the same time on a store that `prepare` has seen, and gives their results.
+/// Runs `one` and `other` at the same time and returns their results.
 fn race<A: Send + 'static, B: Send + 'static>(
     store: &Arc<MemoryStore>,
     one: impl FnOnce(&MemoryStore) -> A + Send + 'static,
@@ -159,7 +163,7 @@ fn two_sweeps_count_each_record_once() {
 fn the_bound_on_records_holds_and_the_counters_are_exact_in_the_end() {
     shuttle::check_random(
         || {
-            let store = Arc::new(MemoryStore::with_options(Options::new().max_records(3)));
+            let store = Arc::new(MemoryStore::with_options(MemoryOptions::new().max_records(3)));
             // Four keys of a life of one microsecond each, from two threads, in a store with room for three.
             let work = |owner: u8| {
                 move |store: &MemoryStore| {

@@ -46,7 +46,7 @@ pub(super) fn figure(scale: &Scale) -> Result<Figure, Box<dyn Error>> {
         id: "g",
         what: "resident memory per record beyond the bytes of its key and its answer".to_owned(),
         unit: "B",
-        target: Target::AtMost(200.0),
+        target: Target::AtMost(300.0),
         value: in_child("store")?,
         comparisons: vec![("DashMap", in_child("floor")?), ("keys and answers alone", in_child("bytes")?)],
         flush: None,

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use idem_conformance::Fault;
 use idem_core::{Attempt, Engine, Operation, StoreErrorKind, StoreFailurePolicy};
-use idem_memory::{MemoryStore, Options};
+use idem_memory::{MemoryOptions, MemoryStore};
 
 use crate::support::{Branch, Gate, Runs, Server, layer, layer_of, on_both_branches, request, store, text};
 
@@ -150,7 +150,7 @@ async fn a_store_that_is_down_is_a_503_and_the_handler_does_not_run(branch: Bran
 }
 
 async fn a_store_that_is_full_is_a_503_and_the_handler_does_not_run(branch: Branch) {
-    let store = MemoryStore::with_options(Options::new().max_records(0));
+    let store = MemoryStore::with_options(MemoryOptions::new().max_records(0));
     let settings = Engine::builder(store).reserve_timeout(Duration::from_millis(20));
     let server = Server::start(layer_of(&settings).build(), told).await;
     server.post(branch, "201").await.assert_problem(503, "idempotency_store_unavailable");
