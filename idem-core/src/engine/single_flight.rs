@@ -32,7 +32,7 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::backoff::Backoff;
-use crate::engine::run::Run;
+use crate::engine::run::{Lease, Run};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::Key;
@@ -56,8 +56,8 @@ type Shard = HashMap<FlightId, Arc<Mutex<Flight>>>;
 /// The callers of one request.
 struct Flight {
     phase: Phase,
-    /// The callers that wait, by join number. A caller that was not polled yet has no waker.
-    waiters: BTreeMap<u64, Option<Waker>>,
+    /// The callers that wait, by join number. Until it is polled, a caller has a waker that does nothing.
+    waiters: BTreeMap<u64, Waker>,
     /// How many callers have ever joined: the join number of the last one.
     joined: u64,
 }
@@ -184,7 +184,7 @@ async fn lost(run: Option<Arc<Run>>) -> Arc<Run> {
 impl Flight {
     fn add_waiter(&mut self) -> u64 {
         self.joined += 1;
-        self.waiters.insert(self.joined, None);
+        self.waiters.insert(self.joined, Waker::noop().clone());
         self.joined
     }
 
@@ -196,7 +196,7 @@ impl Flight {
     }
 
     /// Makes the waiter that joined first the leader, and returns its waker. `None` if nobody waits.
-    fn pass_on(&mut self) -> Option<Option<Waker>> {
+    fn pass_on(&mut self) -> Option<Waker> {
         let remote = match self.phase {
             Phase::Asking { remote, .. } => remote,
             Phase::Running { .. } | Phase::Published { .. } => None,
@@ -208,7 +208,7 @@ impl Flight {
 
     /// The wakers of all waiters, which store new ones when they are polled.
     fn take_wakers(&mut self) -> Vec<Waker> {
-        self.waiters.values_mut().filter_map(Option::take).collect()
+        self.waiters.values_mut().map(|waker| std::mem::replace(waker, Waker::noop().clone())).collect()
     }
 }
 
@@ -250,9 +250,10 @@ impl Membership {
             Phase::Running { .. } | Phase::Asking { .. } => {}
         }
         let replaced = match flight.waiters.get_mut(&self.number) {
-            Some(Some(waker)) if waker.will_wake(context.waker()) => None,
-            Some(waker) => waker.replace(context.waker().clone()),
-            None => None,
+            Some(waker) if !waker.will_wake(context.waker()) => {
+                Some(std::mem::replace(waker, context.waker().clone()))
+            }
+            Some(_) | None => None,
         };
         drop(flight);
         drop(replaced);
@@ -264,7 +265,7 @@ impl Membership {
         let mut flight = lock(&self.flight);
         let waker = match &flight.phase {
             // Somebody waits: this caller.
-            Phase::Running { run, .. } if Arc::ptr_eq(run, lost) => flight.pass_on().flatten(),
+            Phase::Running { run, .. } if Arc::ptr_eq(run, lost) => flight.pass_on(),
             _ => None,
         };
         drop(flight);
@@ -274,7 +275,7 @@ impl Membership {
     fn retry_after(&self) -> Duration {
         let ends = match &lock(&self.flight).phase {
             Phase::Asking { remote, .. } => remote.map(|remote| remote.lease_ends),
-            Phase::Running { run, .. } => run.lease.as_ref().map(|lease| lease.ends()),
+            Phase::Running { run, .. } => run.lease.as_ref().map(Lease::ends),
             Phase::Published { .. } => None,
         };
         ends.map_or(UNKNOWN_RETRY_AFTER, |ends| ends.saturating_duration_since(Instant::now()))
@@ -288,9 +289,9 @@ impl Drop for Membership {
         let own = flight.waiters.remove(&self.number);
         let mut next = None;
         if flight.leader() == Some(self.number) {
-            match flight.pass_on() {
-                Some(waker) => next = waker,
-                None => drop(shard.remove(&self.id)),
+            next = flight.pass_on();
+            if next.is_none() {
+                shard.remove(&self.id);
             }
         }
         drop((flight, shard));

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use tokio::time::sleep;
 
 use super::*;
-use crate::engine::run::Lease;
 use crate::store::{FencingToken, OwnerToken};
 
 const SECOND: Duration = Duration::from_secs(1);
