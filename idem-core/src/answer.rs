@@ -1,23 +1,23 @@
-//! [`Answer`] and [`StoredValue`]: what is remembered of a finished run, and how its bytes are to be read.
+//! [`Answer`] and [`StoredValue`]: what is kept of a finished run, and how its bytes are read.
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// How the bytes of a [`StoredValue`] are to be read: which codec wrote them, and which version of the user's type.
+/// How the bytes of a [`StoredValue`] are read: which codec wrote them, and which version of the user's type.
 ///
-/// Whoever reads a response with another format than it was written with gets an error, never a wrong value.
+/// Reading a value with another format than it was written with is an error, and never gives a wrong value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Format {
     /// Which codec wrote the bytes.
     pub codec: u8,
-    /// The user's own number for the shape of the value.
+    /// The user's version number for the type of the value.
     pub schema: u32,
 }
 
 impl Format {
-    /// Bytes as the caller gave them, with no codec.
+    /// Plain bytes, without a codec.
     pub const BYTES: Self = Self { codec: 0, schema: 0 };
 }
 
@@ -34,17 +34,17 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a handler answered: bytes, and how to read them. A clone shares the bytes.
+/// A handler's answer as it is stored: bytes, and how to read them. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoredValue {
-    /// How the body is to be read.
+    /// How the body is read.
     pub format: Format,
     /// The bytes. They may be empty, which is not the same as [`Answer::NotKept`].
     pub body: Bytes,
 }
 
 impl StoredValue {
-    /// A response of plain bytes ([`Format::BYTES`]).
+    /// A value of plain bytes ([`Format::BYTES`]).
     pub fn bytes(body: impl Into<Bytes>) -> Self {
         Self { format: Format::BYTES, body: body.into() }
     }
@@ -57,13 +57,13 @@ impl fmt::Debug for StoredValue {
     }
 }
 
-/// What is remembered of a finished run.
+/// What is kept of a finished run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// The response, to be given to every duplicate.
+    /// The value that every duplicate gets.
     Value(StoredValue),
-    /// The run finished, but its response was not kept (it was too large, say). Duplicates are told so; the handler
-    /// does not run again.
+    /// The run finished, but its value was not kept, for example because it was too large. Duplicates get `NotKept`,
+    /// and the handler does not run again.
     NotKept,
 }
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_response_is_empty_and_so_is_one_that_was_not_kept_and_no_other() {
+    fn an_answer_without_bytes_or_not_kept_is_empty_and_no_other() {
         assert!(Answer::NotKept.is_empty() && Answer::Value(StoredValue::bytes("")).is_empty());
         let four = Answer::Value(StoredValue::bytes("four"));
         assert_eq!((four.len(), four.is_empty()), (4, false));

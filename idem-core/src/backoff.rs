@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// The pauses between tries: each is twice the one before, up to a longest one, with jitter.
+/// The pauses between tries: each is twice as long as the one before, up to a maximum, with jitter.
 ///
-/// A pause is drawn between half of its length and the whole, so that callers that failed together do not come back
-/// together ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
+/// A pause is drawn between half of its length and its full length, so that callers that failed together do not try
+/// again together ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,7 +29,7 @@ impl Backoff {
         Self { next: first, longest, random: system_random }
     }
 
-    /// The same pauses with another source of randomness: all values of `u32` must be equally likely. For tests.
+    /// Uses another source of randomness, for tests. All values of `u32` must be equally likely.
     #[must_use]
     pub const fn with_random(mut self, random: fn() -> u32) -> Self {
         self.random = random;
@@ -45,7 +45,7 @@ impl Backoff {
     }
 }
 
-/// Without randomness there is no jitter; everything else still works.
+/// If the operating system has no randomness, there is no jitter.
 fn system_random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX)
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_pause_of_zero_and_one_without_bound_are_as_they_say() {
+    fn a_first_pause_of_zero_stays_zero_and_an_unbounded_one_does_not_overflow() {
         assert_eq!(Backoff::new(Duration::ZERO, LONGEST).next_pause(), Duration::ZERO);
         let mut endless = Backoff::new(Duration::MAX, Duration::MAX).with_random(|| 0);
         assert_eq!(endless.next_pause(), Duration::MAX / 2);

@@ -1,4 +1,4 @@
-//! [`Codec`]: how a handler's value becomes the bytes of a [`StoredValue`], and comes back.
+//! [`Codec`]: how a handler's value becomes the bytes of a [`StoredValue`], and back.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -6,23 +6,23 @@ use thiserror::Error;
 
 use crate::{Format, StoredValue};
 
-/// How values are written. Chosen once per engine; every stored response carries it, so that a change of codec is an
-/// error for the records of before and never a wrong value.
+/// How the values of handlers are written. Every stored value names its codec, so after a change of codec an old value
+/// is an error and never a wrong value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Codec {
-    /// JSON: self-describing, so that a value whose type has changed is mostly noticed. The default.
+    /// JSON, the default. It is self-describing: a value whose type has changed is an error in most cases.
     #[default]
     Json,
-    /// postcard: compact and fast, and not self-describing. It reads the bytes of one type as another of similar
-    /// shape without an error (`{u32, String}` as `{u64, String}`), so raise the engine's `schema` number with every
-    /// change of the type.
+    /// postcard: compact and fast, but not self-describing. It reads the bytes of one type as another of similar shape
+    /// without an error (`{u32, String}` as `{u64, String}`), so raise the engine's `schema` number with every change of
+    /// the type.
     #[cfg(feature = "postcard")]
     Postcard,
 }
 
 impl Codec {
-    /// The format of a response that this codec writes for the given schema number.
+    /// The format of the values that this codec writes with this schema number.
     pub fn format(self, schema: u32) -> Format {
         let codec = match self {
             Self::Json => 1,
@@ -44,15 +44,15 @@ impl Codec {
         Ok(StoredValue { format: self.format(schema), body: body.into() })
     }
 
-    /// Reads a value. Refuses a response of another format without looking at its bytes, and bytes left over.
-    pub fn decode<T: DeserializeOwned>(self, schema: u32, response: &StoredValue) -> Result<T, CodecError> {
-        check_format(self.format(schema), response.format)?;
+    /// Reads a value. Fails if the format is another one, before it reads any bytes, and if bytes are left over.
+    pub fn decode<T: DeserializeOwned>(self, schema: u32, stored: &StoredValue) -> Result<T, CodecError> {
+        check_format(self.format(schema), stored.format)?;
         match self {
             Self::Json => {
-                serde_json::from_slice(&response.body).map_err(|source| CodecError::Decode(source.into()))
+                serde_json::from_slice(&stored.body).map_err(|source| CodecError::Decode(source.into()))
             }
             #[cfg(feature = "postcard")]
-            Self::Postcard => match postcard::take_from_bytes(&response.body) {
+            Self::Postcard => match postcard::take_from_bytes(&stored.body) {
                 Ok((value, [])) => Ok(value),
                 Ok((_, left_over)) => {
                     Err(CodecError::Decode(format!("{} bytes are left over", left_over.len()).into()))
@@ -63,33 +63,32 @@ impl Codec {
     }
 }
 
-/// Refuses a stored response whose format is not the expected one.
+/// Fails if a stored value has another format than expected.
 pub(crate) fn check_format(expected: Format, found: Format) -> Result<(), CodecError> {
     if expected == found { Ok(()) } else { Err(CodecError::FormatMismatch { expected, found }) }
 }
 
-/// A value could not be written, or a stored response could not be read. The handler does not run again for it.
+/// A handler's value could not be written, or a stored value could not be read. The handler does not run again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The handler's value could not be written. It ran; its run is recorded as "not kept", so that no duplicate
-    /// runs again.
+    /// The handler's value could not be written. The run is recorded as "not kept", so that no duplicate runs.
     #[error("the handler's value could not be encoded, so its answer was not kept")]
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The stored bytes are not a value of the asked type.
+    /// The stored bytes are not a value of the expected type.
     #[error(
-        "the stored response could not be decoded; raise the engine's schema number when a stored type changes"
+        "the stored value could not be decoded; raise the engine's schema number when a stored type changes"
     )]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The stored response was written by another codec, or with another schema number.
+    /// The stored value was written by another codec, or with another schema number.
     #[error(
-        "the stored response has the format ({found}) and this engine reads ({expected}); \
+        "the stored value has the format ({found}) and this engine reads ({expected}); \
          read it with the engine that wrote it, or wait until it expires"
     )]
     FormatMismatch {
         /// What this engine reads.
         expected: Format,
-        /// What the response has.
+        /// What the value has.
         found: Format,
     },
 }

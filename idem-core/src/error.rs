@@ -1,4 +1,4 @@
-//! [`StoreError`]: the store failed. What is merely expected (held, replayed, mismatched) is an outcome, not an error.
+//! [`StoreError`]: the store failed. Expected results (in flight, completed, another fingerprint) are outcomes.
 
 use std::error::Error;
 use std::fmt;
@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 /// A store operation failed.
 ///
-/// It says four things: what kind of failure it was, whether the operation may have taken effect all the same, which
-/// operation it was, and (as its [`source`](Error::source)) the storage's own error. Clones share the source, since
-/// one failure may have to be told to many waiters.
+/// It names the kind of failure, whether the operation may have taken effect, the operation, and (as its
+/// [`source`](Error::source)) the storage's own error. Clones share the source.
 ///
 /// ```
 /// use idem_core::{Effect, Operation, StoreError, StoreErrorKind};
@@ -38,16 +37,16 @@ impl StoreError {
         Self { kind, effect, operation, source: None }
     }
 
-    /// The same error with the storage's own error as its source.
+    /// Sets the storage's own error as the source.
     ///
-    /// The source must not hold secrets (a password in a connection URL, say): it ends up in logs.
+    /// The source must not hold secrets, for example a password in a connection URL: it is written to logs.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Whether the same operation with the same token may succeed if it is sent again soon.
+    /// Whether the operation may succeed if it is soon sent again with the same token.
     pub fn is_transient(&self) -> bool {
         self.effect == Effect::Unknown
             || matches!(
@@ -78,25 +77,25 @@ impl Error for StoreError {
     }
 }
 
-/// What kind of failure a [`StoreError`] is.
+/// The kind of failure of a [`StoreError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store cannot be reached, or refuses to serve for now.
+    /// The store cannot be reached, or does not serve at the moment.
     Unavailable,
     /// The store did not answer in time.
     Timeout,
-    /// The store has no room.
+    /// The store is full.
     Full,
     /// The stored record cannot be read.
     Corrupt,
     /// The stored record was written by a later version of this software.
     Incompatible,
-    /// The key or the answer is larger than the store takes.
+    /// The key or the answer is larger than the store accepts.
     TooLarge,
-    /// The request or the store's configuration is wrong; the same call will fail again.
+    /// The request or the store's configuration is wrong. The same call will fail again.
     Misconfigured,
-    /// A bug, in this software or in the store.
+    /// A bug in this software or in the store.
     Internal,
 }
 
@@ -108,7 +107,7 @@ impl StoreErrorKind {
                 "give the store more room, shorten the retention, or try again once records have expired"
             }
             Self::Corrupt => {
-                "look at the record with the store's own tools; nothing will run under its key until it is removed or expires"
+                "inspect the record with the store's own tools; nothing runs under its key until it is removed or expires"
             }
             Self::Incompatible => {
                 "upgrade this process to the version that wrote the record, or wait until it expires"
@@ -140,9 +139,9 @@ impl fmt::Display for StoreErrorKind {
 /// Whether a failed operation may have taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It did not, and it will not later.
+    /// It did not, and it will not do so later.
     NotApplied,
-    /// It did, or it did not, or it still will. Sending it again with the same token is safe and tells.
+    /// It did, it did not, or it still will. Sending it again with the same token is safe and gives the answer.
     Unknown,
 }
 
@@ -190,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_says_what_failed_whether_it_took_effect_and_what_to_do_about_that_kind() {
+    fn every_kind_says_what_failed_whether_it_took_effect_and_what_to_do() {
         use StoreErrorKind::{
             Corrupt, Full, Incompatible, Internal, Misconfigured, Timeout, TooLarge, Unavailable,
         };
@@ -205,7 +204,7 @@ mod tests {
             let said = StoreError::new(kind, Effect::Unknown, Operation::Reserve).to_string();
             assert!(said.ends_with("send it again with the same token"), "{said}");
         }
-        // Two of the eight ask for the same: that the store can be reached again.
+        // `Unavailable` and `Timeout` have the same advice.
         assert_eq!(advices.len(), 7);
     }
 
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_transient_and_what_will_not_is_not() {
+    fn only_failures_that_may_pass_are_transient() {
         let of = |kind, effect| StoreError::new(kind, effect, Operation::Reserve).is_transient();
         assert!(of(StoreErrorKind::Unavailable, Effect::NotApplied));
         assert!(of(StoreErrorKind::Full, Effect::NotApplied));

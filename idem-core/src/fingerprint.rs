@@ -1,12 +1,11 @@
-//! [`Fingerprint`]: distinguishes a repeated request from another request under the same key.
+//! [`Fingerprint`]: tells a repeated request from another request with the same key.
 
 use std::fmt;
 
 /// 256 bits that identify a request's payload: BLAKE3 over its length-prefixed parts.
 ///
-/// Two requests with one key and different fingerprints are a mistake of the client. The second is refused and sees
-/// nothing of the first. BLAKE3 is collision-resistant, so a client cannot craft a second payload with the same
-/// fingerprint.
+/// Two requests with one key and different fingerprints are a mistake of the client. The second one is refused and sees
+/// nothing of the first. BLAKE3 is collision-resistant: a client cannot make a second payload with the same fingerprint.
 ///
 /// ```
 /// use idem_core::Fingerprint;
@@ -22,8 +21,8 @@ use std::fmt;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Hashes the parts in their order. Each part is preceded by its length (64 bits, little endian), so that bytes
-    /// cannot move from one part to the next unnoticed.
+    /// Hashes the parts in their order. Each part is preceded by its length (64 bits, little endian), so `["ab", "c"]` and
+    /// `["a", "bc"]` differ.
     pub fn from_parts(parts: impl FingerprintParts) -> Self {
         let mut hasher = blake3::Hasher::new();
         parts.for_each_part(|part| {
@@ -38,8 +37,8 @@ impl Fingerprint {
         Self::from_parts([part])
     }
 
-    /// The fingerprint with exactly these bytes: for backends that read one from storage, and for callers with a hash
-    /// function of their own.
+    /// The fingerprint with these bytes: for backends that read one from storage, and for callers that use another hash
+    /// function.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -61,7 +60,7 @@ impl fmt::Debug for Fingerprint {
 
 /// The parts of a request, for [`Fingerprint::from_parts`]: an array, a `Vec` or any iterator of strings or byte slices.
 ///
-/// A trait of its own, and sealed, so that the compiler can say what to pass.
+/// The trait is sealed. It exists so that the compiler can say what to pass.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a list of fingerprint parts",
     label = "expected an array or an iterator of strings or byte slices",

@@ -1,8 +1,4 @@
-//! [`Key`]: what makes two requests "the same request".
-//!
-//! A key is a pair of byte strings: a *scope* (whose requests these are: a tenant, an endpoint, a queue) and a
-//! *name* (which request it is: the `Idempotency-Key` header, a message id). The pair is kept with its lengths, so
-//! `("a:b", "c")` and `("a", "b:c")` are different keys on every backend.
+//! [`Key`]: two requests with one key are the same request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +10,11 @@ pub const MAX_PART_BYTES: usize = 255;
 
 /// Identifies one operation that must happen at most once: a scope and a name, each 1 to 255 bytes of any value.
 ///
-/// Bytes are compared as they are: case, trailing blanks and Unicode normalisation forms are all significant.
-/// A clone shares the bytes and costs one reference count.
+/// The *scope* says whose request it is, for example a tenant, an endpoint or a queue. The *name* says which one it is,
+/// for example the `Idempotency-Key` header or a message id. `("a:b", "c")` and `("a", "b:c")` are different keys on
+/// every backend.
+///
+/// Bytes are compared as they are: case, trailing blanks and Unicode normalisation forms matter. A clone shares the bytes.
 ///
 /// ```
 /// use idem_core::Key;
@@ -27,8 +26,8 @@ pub const MAX_PART_BYTES: usize = 255;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// One byte of scope length, the scope, the name. The length in front makes the pair unambiguous, and one
-    /// allocation makes it cheap to hash, compare and share.
+    /// One byte of scope length, the scope, the name. The length makes the pair unambiguous. One allocation is cheap to
+    /// hash, compare and share.
     bytes: Arc<[u8]>,
 }
 
@@ -39,8 +38,7 @@ impl Key {
         let scope_len = checked_len("scope", scope)?;
         checked_len("name", name)?;
 
-        // Put together where it costs no allocation, and copied once to where it will stay: an iterator that is collected
-        // would be written byte by byte.
+        // Assembled on the stack and copied once. A collected iterator would be written byte by byte.
         let mut bytes = [0; 1 + 2 * MAX_PART_BYTES];
         let (border, end) = (1 + scope.len(), 1 + scope.len() + name.len());
         bytes[0] = scope_len;
@@ -61,13 +59,12 @@ impl Key {
 
     /// The key in its length-prefixed form: one byte of scope length, the scope, the name.
     ///
-    /// Equal exactly when the keys are equal, so a backend may store, hash or index this instead of the pair.
+    /// These bytes are equal exactly if the keys are, so a backend may store, hash or index them instead of the pair.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// A 256-bit BLAKE3 digest of the key: what logs, metrics and physical key names show instead of the key itself,
-    /// which may hold personal data.
+    /// The 256-bit BLAKE3 digest of the key. Logs show it instead of the key, which may hold personal data.
     pub fn digest(&self) -> KeyDigest {
         KeyDigest(*blake3::hash(&self.bytes).as_bytes())
     }
@@ -78,7 +75,7 @@ impl Key {
     }
 }
 
-/// Shows the digest, never the key: a `Debug` print must not put a customer's data into a log.
+/// Shows the digest and not the key, so that a customer's data does not get into logs.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.digest())
@@ -121,7 +118,7 @@ pub enum InvalidKey {
     /// The part has no bytes.
     #[error("the key's {part} is empty; give it 1 to {MAX_PART_BYTES} bytes")]
     Empty {
-        /// Which part of the key it is.
+        /// The part of the key.
         part: &'static str,
     },
     /// The part has more bytes than [`MAX_PART_BYTES`].
@@ -129,9 +126,9 @@ pub enum InvalidKey {
         "the key's {part} has {bytes} bytes; shorten it to at most {MAX_PART_BYTES}, or use a hash of it"
     )]
     TooLong {
-        /// Which part of the key it is.
+        /// The part of the key.
         part: &'static str,
-        /// How many bytes it has.
+        /// Its length in bytes.
         bytes: usize,
     },
 }

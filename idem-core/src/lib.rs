@@ -4,7 +4,7 @@
 //! # async fn example(store: impl idem_core::ReservationStore) -> Result<(), Box<dyn std::error::Error>> {
 //! use idem_core::{Engine, Fingerprint, Key, Outcome};
 //!
-//! let engine = Engine::builder(store).build()?; // a store of idem-sqlite, idem-postgres, idem-redis or idem-memory
+//! let engine = Engine::builder(store).build()?; // the store of idem-sqlite, idem-postgres, idem-redis or idem-memory
 //! let key = Key::new("tenant-7", "8e03978e-40d5-43dd-bc93-6894a57f9324")?;
 //! let fingerprint = Fingerprint::from_parts(["POST", "/payments", r#"{"amount": 100}"#]);
 //!
@@ -22,11 +22,14 @@
 //!
 //! | task | item |
 //! |---|---|
-//! | run a handler once | [`Engine::execute`], [`Engine::execute_detached`] |
+//! | run a handler once | [`Engine::execute`] |
+//! | run it to the end even if the client hangs up | [`Engine::execute_detached`] |
 //! | store and replay bytes as they are | [`Engine::execute_bytes`], [`Engine::execute_bytes_detached`] |
+//! | take the value of an outcome | [`Outcome::into_value`] |
 //! | reserve a key and settle it later | [`Engine::reserve`], [`Reservation`] |
-//! | find out in a handler whether an earlier attempt ran | [`Attempt::number`], [`Attempt::fence`] |
-//! | pass a key on to another service | [`Attempt::downstream_key`] |
+//! | see in a handler whether an earlier attempt ran | [`Attempt::number`] |
+//! | pass a fence or an idempotency key to another system | [`Attempt::fence`], [`Attempt::downstream_key`] |
+//! | unit-test a handler | [`Attempt::for_test`] |
 //! | choose leases, retention and policies | [`EngineBuilder`] |
 //! | settle a key whose outcome is unknown | [`Engine::resolve`] |
 //! | stop a process cleanly | [`Engine::shutdown`] |
@@ -36,13 +39,21 @@
 //!
 //! # Promises
 //!
-//! At most one owner of a key is live at a time, by the store's clock. At most one completion is accepted, and its bytes
-//! never change. Only the current owner can settle a key. An earlier attempt that may have had its effect is visible to
-//! the next one: its [`Attempt::number`] is above 1.
+//! - At most one owner of a key is live at a time, by the store's clock.
+//! - At most one completion is accepted, and its bytes never change until it expires.
+//! - Only the current owner can settle a key. An owner that lost its lease gets `Lost`; its writes are ignored.
+//! - An earlier attempt that may have had its effect is visible to the next one: its [`Attempt::number`] is above 1.
 //!
-//! A lease is not mutual exclusion over the outside world: an owner that was paused for longer than its lease may make
-//! its effect after another took over. Pass [`Attempt::fence`] to the system that the handler changes, or
+//! None of these promises cover runs under [`StoreFailurePolicy::FailOpen`].
+//!
+//! A lease is not mutual exclusion over the outside world: an owner that was paused for longer than its lease may make its
+//! effect after another one took over. Pass [`Attempt::fence`] to the system that the handler changes, or
 //! [`Attempt::downstream_key`] to a service that has idempotency keys of its own.
+//!
+//! # Features
+//!
+//! Both are off by default: `postcard` (a compact codec for the values of handlers) and `metrics` (counters through the
+//! `metrics` facade).
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;

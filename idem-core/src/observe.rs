@@ -1,20 +1,20 @@
-//! What the engine tells the outside about itself: `tracing` events and, with the feature `metrics`, counters.
+//! The events and counters of the engine: `tracing` events and, with the feature `metrics`, counters.
 //!
-//! Names are stable. A key is shown by its digest, never as it is; payloads are never shown.
+//! Names are stable. A key is shown as its digest. Payloads are never shown.
 //!
 //! | event (target `idem_core`) | level | when |
 //! |---|---|---|
-//! | `idem.takeover` | warn | a run begins whose earlier attempt may have had its effect |
+//! | `idem.takeover` | warn | a run begins, and an earlier attempt may have had its effect |
 //! | `idem.unprotected` | warn | a handler runs although the store could not be reached |
-//! | `idem.lease_lost` | warn | the store says that the key is no longer that of a live run |
-//! | `idem.renewal_failed` | warn | the heartbeat could not renew a lease in time; it tries again sooner |
+//! | `idem.lease_lost` | warn | the store says that a live run lost its key |
+//! | `idem.renewal_failed` | warn | the heartbeat could not renew a lease; it tries again sooner |
 //! | `idem.heartbeat_ended` | warn | a run is older than `max_renewal`; its lease will run out |
 //! | `idem.unrecorded` | error | the store did not acknowledge a completion in time |
 //! | `idem.not_kept` | warn | the store refused an answer as too large; "not kept" was recorded |
-//! | `idem.unsettled` | warn | what a dropped run left to do in the background was not acknowledged; its lease will run out |
+//! | `idem.unsettled` | warn | the store did not acknowledge a release or an abandon in the background; the lease will run out |
 //! | `idem.resend` | debug | an operation of unknown outcome is sent again |
 //!
-//! Every execution runs in a span `idem.execute` (debug) with the field `key`; `idem.resend` is told within it.
+//! Every execution runs in a span `idem.execute` (debug) with the field `key`; `idem.resend` is an event in it.
 //!
 //! | counter | labels |
 //! |---|---|
@@ -51,7 +51,7 @@ pub(crate) fn lease_lost(run: &Run) {
         target: "idem_core",
         key = %run.key.digest(),
         attempt = run.attempt,
-        "the key is no longer this run's"
+        "the run has lost its key"
     );
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn unrecorded(run: &Run, error: &StoreError) {
         key = %run.key.digest(),
         attempt = run.attempt,
         error = %Chain(error),
-        "the handler ran, and its completion was not acknowledged"
+        "the handler ran, but the store did not acknowledge its completion"
     );
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn unsettled(run: &Run, error: &StoreError) {
         key = %run.key.digest(),
         operation = %error.operation,
         error = %Chain(error),
-        "not acknowledged; the lease will run out"
+        "the store did not acknowledge the end of a run; the lease will run out"
     );
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn resend(operation: Operation, error: &StoreError) {
     );
 }
 
-/// An error with its sources, which its `Display` leaves out.
+/// An error with its sources, which `Display` leaves out.
 struct Chain<'a>(&'a StoreError);
 
 impl fmt::Display for Chain<'_> {
@@ -156,7 +156,7 @@ mod tests {
     use crate::{Effect, StoreErrorKind};
 
     #[test]
-    fn an_error_is_told_with_all_of_its_sources() {
+    fn an_error_is_shown_with_all_of_its_sources() {
         let of = |operation| StoreError::new(StoreErrorKind::Full, Effect::NotApplied, operation);
         let inner = of(Operation::Sweep).with_source("disk I/O error 13");
         let outer = of(Operation::Complete).with_source(inner.clone());

@@ -1,5 +1,5 @@
-//! The locks and atomics of this crate. Under `--cfg shuttle` they are those of the shuttle model checker, which then
-//! decides every interleaving; otherwise the standard library's.
+//! The locks and atomics of this crate: the standard library's, or with `--cfg shuttle` those of the shuttle model
+//! checker, which then chooses the order of threads.
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{
@@ -13,8 +13,8 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Locks, also after a panic of another holder: no code of the user's runs under any lock of this crate, and each
-/// critical section leaves its data valid at every step, so there is nothing that a poisoned lock could warn of.
+/// Locks, and ignores poisoning: no user code runs under a lock of this crate, and each critical section leaves its data
+/// valid at every step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

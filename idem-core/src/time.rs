@@ -1,4 +1,4 @@
-//! [`Timestamp`] and [`Span`]: the store's time, as records keep it.
+//! [`Timestamp`] and [`Span`]: the time of the store, as records keep it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An instant of the *store's* clock, in microseconds since the Unix epoch.
 ///
-/// Callers never see one: only durations cross the [`ReservationStore`](crate::ReservationStore) trait.
+/// Callers never see a timestamp: only durations cross the [`ReservationStore`](crate::ReservationStore) trait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp(u64);
 
@@ -21,12 +21,12 @@ impl Timestamp {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time since `earlier`; zero if this is not later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
-    /// The instant `span` after this one, or the last instant of the clock if that comes first.
+    /// The instant `span` after this one, and at most the last instant of the clock.
     #[must_use]
     pub const fn saturating_add(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
@@ -35,7 +35,7 @@ impl Timestamp {
 
 /// A lease, a `record_ttl` or a retention: whole microseconds, more than zero and at most [`Span::MAX`].
 ///
-/// Checked once, when it is made; stores do not check it again.
+/// It is checked when it is made, so stores do not check it again.
 ///
 /// ```
 /// use std::time::Duration;

@@ -5,13 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
 
-/// What a panic carries.
+/// The payload of a panic.
 pub type Panic = Box<dyn Any + Send>;
 
-/// Runs a future to its end and returns its panic, if it panics, as an error.
+/// Runs a future to its end. If it panics, returns the panic as an error.
 ///
-/// Unwind safety is asserted: the future is dropped after a panic, so nothing sees what it left half changed. The caller
-/// must not look at state that the future shared with it either.
+/// Unwind safety is asserted: the future is dropped after a panic. Do not use state that the future shared with its
+/// caller after that.
 pub async fn catch_unwind<F: Future>(future: F) -> Result<F::Output, Panic> {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {

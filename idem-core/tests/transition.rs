@@ -1,4 +1,4 @@
-//! The state machine, row by row of the design's state table.
+//! The state machine, operation by operation.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
@@ -93,7 +93,7 @@ mod reserving {
     use super::*;
 
     #[test]
-    fn absent_is_reserved_as_attempt_1_under_the_clocks_fence() {
+    fn an_absent_key_is_reserved_as_attempt_1_with_the_clocks_fence() {
         let now = at(Duration::ZERO);
         let (outcome, record) = reserve(None, &ask(alice()), now);
         let fence = FencingToken::new(now.as_micros()).unwrap();
@@ -117,7 +117,7 @@ mod reserving {
     }
 
     #[test]
-    fn expired_is_absent_at_the_very_instant_but_its_fence_counts() {
+    fn an_expired_record_is_absent_at_once_but_its_fence_counts() {
         for record in [in_flight(), abandoned(), completed(), released()] {
             let last = Timestamp::from_micros(record.expires_at.as_micros() - 1);
             let before = reserve(Some(&record), &ask(bob()), last).0;
@@ -139,7 +139,7 @@ mod reserving {
     }
 
     #[test]
-    fn released_by_another_is_reserved_with_the_released_runs_attempt_and_a_greater_fence() {
+    fn a_key_released_by_another_keeps_its_attempt_and_gets_a_greater_fence() {
         let (outcome, record) = reserve(Some(&released()), &ask(bob()), at(SECOND));
         let (attempt, fence) = attempt_and_fence(&outcome);
         assert_eq!(attempt, 1);
@@ -152,18 +152,18 @@ mod reserving {
     }
 
     #[test]
-    fn released_takes_any_fingerprint() {
+    fn a_released_key_takes_any_fingerprint() {
         let other = ReserveRequest::new(bob(), Fingerprint::from_parts(["other"]), span(LEASE));
         assert!(matches!(reserve(Some(&released()), &other, at(SECOND)).0, ReserveOutcome::Reserved { .. }));
     }
 
     #[test]
-    fn released_by_this_token_is_stale() {
+    fn a_token_that_released_is_stale() {
         assert_eq!(reserve(Some(&released()), &ask(alice()), at(SECOND)), (ReserveOutcome::Stale, None));
     }
 
     #[test]
-    fn another_fingerprint_is_a_mismatch_in_flight_after_the_lease_abandoned_and_completed() {
+    fn another_fingerprint_is_a_mismatch_in_flight_and_completed() {
         for owner in [alice(), bob()] {
             let other = ReserveRequest::new(owner, Fingerprint::from_parts(["other"]), span(LEASE));
             for (record, now) in [
@@ -179,7 +179,7 @@ mod reserving {
     }
 
     #[test]
-    fn sent_again_it_has_the_same_attempt_and_fence_and_never_a_shorter_lease() {
+    fn a_resent_reservation_has_the_same_attempt_and_fence_and_no_shorter_lease() {
         let first = in_flight();
         let (outcome, record) = reserve(Some(&first), &ask(alice()), at(SECOND));
         let fence = first.fence;
@@ -193,19 +193,19 @@ mod reserving {
     }
 
     #[test]
-    fn sent_again_after_the_lease_but_before_a_takeover_it_is_still_the_owners() {
+    fn a_reservation_resent_after_the_lease_is_still_the_owners() {
         let (outcome, _) = reserve(Some(&in_flight()), &ask(alice()), at(LEASE + SECOND));
         let fence = in_flight().fence;
         assert_eq!(outcome, ReserveOutcome::Reserved { attempt: 1, fence, lease_left: LEASE });
     }
 
     #[test]
-    fn sent_again_after_its_own_abandon_it_is_stale() {
+    fn a_reservation_resent_after_its_own_abandon_is_stale() {
         assert_eq!(reserve(Some(&abandoned()), &ask(alice()), at(SECOND)), (ReserveOutcome::Stale, None));
     }
 
     #[test]
-    fn anothers_live_lease_is_in_flight_to_its_last_microsecond() {
+    fn a_live_lease_of_another_is_in_flight_to_its_last_microsecond() {
         let eager = ask_for(bob(), SECOND);
         let last = Timestamp::from_micros(at(LEASE).as_micros() - 1);
         let lease_left = Duration::from_micros(1);
@@ -214,7 +214,7 @@ mod reserving {
     }
 
     #[test]
-    fn anothers_expired_or_abandoned_lease_is_taken_over_as_the_next_attempt() {
+    fn an_expired_or_abandoned_lease_is_taken_over_as_the_next_attempt() {
         for (record, now) in [(in_flight(), at(LEASE)), (abandoned(), at(SECOND))] {
             let (outcome, new) = reserve(Some(&record), &ask(bob()), now);
             let (attempt, fence) = attempt_and_fence(&outcome);
@@ -227,7 +227,7 @@ mod reserving {
     }
 
     #[test]
-    fn anothers_expired_or_abandoned_lease_is_left_alone_under_refuse() {
+    fn an_expired_or_abandoned_lease_is_not_taken_over_under_refuse() {
         let refuse = ask(bob()).on_expired_lease(ExpiredLeasePolicy::Refuse);
         for (record, now) in [(in_flight(), at(LEASE)), (abandoned(), at(SECOND))] {
             let expired = (ReserveOutcome::LeaseExpired { attempt: 1 }, None);
@@ -236,7 +236,7 @@ mod reserving {
     }
 
     #[test]
-    fn completed_is_stale_to_its_owner_and_the_answer_to_everyone_else() {
+    fn a_completed_key_is_stale_to_its_owner_and_replayed_to_others() {
         assert_eq!(reserve(Some(&completed()), &ask(alice()), at(SECOND)), (ReserveOutcome::Stale, None));
         let answer = Answer::Value(StoredValue::bytes("done"));
         let replay = (ReserveOutcome::Completed { answer, attempt: 1 }, None);
@@ -244,7 +244,7 @@ mod reserving {
     }
 
     #[test]
-    fn used_up_fences_are_an_error_and_nothing_changes() {
+    fn a_fence_above_the_maximum_is_an_error_and_nothing_changes() {
         let mut record = in_flight();
         record.fence = FencingToken::MAX;
         let error = transition::reserve(Some(&record), &ask(bob()), at(LEASE)).unwrap_err();
@@ -253,7 +253,7 @@ mod reserving {
     }
 
     #[test]
-    fn attempts_stop_counting_rather_than_wrap() {
+    fn attempt_numbers_do_not_wrap() {
         let mut record = in_flight();
         record.attempt = u32::MAX;
         assert_eq!(attempt_and_fence(&reserve(Some(&record), &ask(bob()), at(LEASE)).0).0, u32::MAX);
@@ -268,7 +268,7 @@ mod completing {
     }
 
     #[test]
-    fn the_owner_completes_while_its_lease_runs_is_over_or_abandoned() {
+    fn the_owner_completes_during_and_after_its_lease_and_abandoned() {
         for (record, now) in
             [(in_flight(), at(SECOND)), (in_flight(), at(LEASE * 2)), (abandoned(), at(SECOND))]
         {
@@ -283,7 +283,7 @@ mod completing {
     }
 
     #[test]
-    fn the_same_answer_again_is_known_and_another_is_a_conflict() {
+    fn the_same_answer_again_is_already_completed_and_another_a_conflict() {
         let known = (CompleteOutcome::AlreadyCompleted, None);
         assert_eq!(complete(Some(&completed()), alice(), at(SECOND)), known);
         let conflict = (CompleteOutcome::AnswerConflict, None);
@@ -294,7 +294,7 @@ mod completing {
     }
 
     #[test]
-    fn everyone_else_has_lost_and_nothing_is_created() {
+    fn every_other_token_gets_lost_and_nothing_is_created() {
         let lost = (CompleteOutcome::Lost, None);
         assert_eq!(complete(None, alice(), at(SECOND)), lost);
         assert_eq!(complete(Some(&in_flight()), bob(), at(SECOND)), lost);
@@ -309,7 +309,7 @@ mod releasing {
     use super::*;
 
     #[test]
-    fn the_owner_leaves_a_tombstone_with_its_fence_and_no_fingerprint() {
+    fn a_release_leaves_a_tombstone_with_the_fence_and_no_fingerprint() {
         let (outcome, tombstone) = release(Some(&in_flight()), alice(), at(SECOND));
         assert_eq!(outcome, ReleaseOutcome::Released);
         assert_eq!(
@@ -327,14 +327,14 @@ mod releasing {
     }
 
     #[test]
-    fn a_tombstone_outlives_every_reservation_that_is_still_on_its_way() {
+    fn a_tombstone_outlives_every_delayed_reservation() {
         assert_eq!(MIN_TOMBSTONE, Duration::from_secs(300));
         let tombstone = release(Some(&in_flight()), alice(), at(SECOND)).1.unwrap();
         assert_eq!(tombstone.expires_at, at(Duration::from_secs(301)));
     }
 
     #[test]
-    fn a_tombstone_lasts_as_long_as_the_lease_and_a_later_attempts_as_long_as_its_record_would_have() {
+    fn a_tombstone_lasts_a_lease_and_after_a_takeover_as_long_as_the_record() {
         let long = ask_for(alice(), MIN_TOMBSTONE * 2);
         let record = reserve(None, &long, at(Duration::ZERO)).1;
         let tombstone = release(record.as_ref(), alice(), at(SECOND)).1.unwrap();
@@ -345,12 +345,12 @@ mod releasing {
     }
 
     #[test]
-    fn again_it_is_released_already() {
+    fn a_second_release_is_already_released() {
         assert_eq!(release(Some(&released()), alice(), at(SECOND)), (ReleaseOutcome::AlreadyReleased, None));
     }
 
     #[test]
-    fn an_absent_key_gets_a_tombstone_that_makes_a_late_reservation_stale() {
+    fn releasing_an_absent_key_makes_a_late_reservation_stale() {
         for found in [None, Some(completed())] {
             let now = found.as_ref().map_or(at(SECOND), |record| record.expires_at);
             let (outcome, tombstone) = release(found.as_ref(), bob(), now);
@@ -366,13 +366,13 @@ mod releasing {
     }
 
     #[test]
-    fn completed_by_this_token_it_is_kept() {
+    fn the_answer_of_a_completed_key_is_kept() {
         let kept = (ReleaseOutcome::AlreadyCompleted, None);
         assert_eq!(release(Some(&completed()), alice(), at(SECOND)), kept);
     }
 
     #[test]
-    fn everyone_else_has_lost_and_the_record_is_untouched() {
+    fn every_other_token_gets_lost_and_the_record_does_not_change() {
         for record in [in_flight(), abandoned(), completed(), released()] {
             assert_eq!(release(Some(&record), bob(), at(SECOND)), (ReleaseOutcome::Lost, None));
         }
@@ -384,7 +384,7 @@ mod abandoning {
     use super::*;
 
     #[test]
-    fn the_owner_lets_others_in_and_the_record_is_remembered_from_now() {
+    fn an_abandoned_record_is_kept_for_its_ttl_from_now() {
         let (outcome, record) = transition::abandon(Some(&in_flight()), alice(), at(SECOND));
         assert_eq!(outcome, AbandonOutcome::Abandoned);
         let record = record.unwrap();
@@ -396,19 +396,19 @@ mod abandoning {
     }
 
     #[test]
-    fn again_it_is_abandoned_and_nothing_changes() {
+    fn a_second_abandon_is_abandoned_and_nothing_changes() {
         let again = transition::abandon(Some(&abandoned()), alice(), at(LEASE));
         assert_eq!(again, (AbandonOutcome::Abandoned, None));
     }
 
     #[test]
-    fn completed_by_this_token_it_is_kept() {
+    fn the_answer_of_a_completed_key_is_kept() {
         let kept = (AbandonOutcome::AlreadyCompleted, None);
         assert_eq!(transition::abandon(Some(&completed()), alice(), at(SECOND)), kept);
     }
 
     #[test]
-    fn everyone_else_has_lost() {
+    fn every_other_token_gets_lost() {
         let lost = (AbandonOutcome::Lost, None);
         assert_eq!(transition::abandon(None, alice(), at(SECOND)), lost);
         assert_eq!(transition::abandon(Some(&released()), alice(), at(SECOND)), lost);
@@ -423,7 +423,7 @@ mod renewing {
     use super::*;
 
     #[test]
-    fn the_owner_extends_its_lease_also_after_its_end() {
+    fn the_owner_extends_its_lease_also_after_it_ended() {
         for now in [at(SECOND), at(LEASE + SECOND)] {
             let (outcome, record) = transition::renew(Some(&in_flight()), alice(), span(LEASE), now);
             assert_eq!(outcome, RenewOutcome::Renewed { lease_left: LEASE });
@@ -442,20 +442,20 @@ mod renewing {
     }
 
     #[test]
-    fn the_record_says_which_lease_its_end_was_set_by() {
+    fn a_record_keeps_the_length_of_the_lease_that_set_its_end() {
         let record = transition::renew(Some(&in_flight()), alice(), span(LEASE * 3), at(SECOND)).1.unwrap();
         let State::InFlight { lease_until, lease, .. } = record.state else { panic!("{record:?}") };
         assert_eq!(lease_until, at(SECOND).saturating_add(lease));
     }
 
     #[test]
-    fn completed_by_this_token_there_is_nothing_to_renew() {
+    fn a_completed_key_is_not_renewed() {
         let done = (RenewOutcome::AlreadyCompleted, None);
         assert_eq!(transition::renew(Some(&completed()), alice(), span(LEASE), at(SECOND)), done);
     }
 
     #[test]
-    fn everyone_else_has_lost_also_who_abandoned_or_released() {
+    fn every_other_token_gets_lost_also_after_an_abandon_or_a_release() {
         let lost = (RenewOutcome::Lost, None);
         let renew = |record: Option<&Record>, owner| transition::renew(record, owner, span(LEASE), at(LEASE));
         assert_eq!(renew(None, alice()), lost);
@@ -471,7 +471,7 @@ mod looking {
     use super::*;
 
     #[test]
-    fn in_flight_it_shows_the_lease_and_never_the_token() {
+    fn a_view_in_flight_shows_the_lease_and_never_the_token() {
         let view = in_flight().view(at(SECOND)).unwrap();
         assert_eq!((view.attempt, view.fence, view.fingerprint), (1, in_flight().fence, payload()));
         assert_eq!(view.state, StateView::InFlight { lease_left: LEASE - SECOND, abandoned: false });
@@ -480,20 +480,20 @@ mod looking {
     }
 
     #[test]
-    fn a_lease_that_is_over_or_abandoned_is_up_for_takeover() {
+    fn a_lease_that_is_over_or_abandoned_can_be_taken_over() {
         assert!(in_flight().view(at(LEASE)).unwrap().can_be_taken_over());
         assert!(abandoned().view(at(SECOND)).unwrap().can_be_taken_over());
         assert!(!completed().view(at(SECOND)).unwrap().can_be_taken_over());
     }
 
     #[test]
-    fn completed_it_shows_the_answer_and_its_age() {
+    fn a_completed_view_shows_the_answer_and_its_age() {
         let view = completed().view(at(SECOND * 3)).unwrap();
         assert_eq!(view.state, StateView::Completed { answer: answer("done").answer, age: SECOND * 2 });
     }
 
     #[test]
-    fn tombstones_and_expired_records_are_not_there() {
+    fn tombstones_and_expired_records_have_no_view() {
         assert_eq!(released().view(at(SECOND)), None);
         assert_eq!(in_flight().view(in_flight().expires_at), None);
     }

@@ -67,7 +67,7 @@ pub(crate) struct UnprotectedRun {
     _leader: Option<Leader>,
 }
 
-/// Asks for the key as the engine's settings say. Returns at once when the engine is shut down.
+/// Reserves the key as the engine's settings say. Returns at once when the engine is shut down.
 pub(crate) async fn admit(
     shared: &Arc<Shared>,
     key: &Key,

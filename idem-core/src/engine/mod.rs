@@ -154,7 +154,7 @@ impl Engine {
         detached(async move { engine.execute_bytes(&key, &fingerprint, handler).await }).await
     }
 
-    /// Asks for the key and leaves the run to the caller. Use it where the work does not fit into a handler.
+    /// Reserves the key and leaves the run to the caller. Use it where the work does not fit into a handler.
     ///
     /// With [`InFlightPolicy::Wait`](crate::InFlightPolicy::Wait) it waits as `execute` does.
     pub async fn reserve(&self, key: &Key, fingerprint: &Fingerprint) -> Result<Admission, StoreError> {

@@ -229,7 +229,7 @@ fn waiters_of_a_run_that_loses_its_lease_all_end_and_never_two_of_them_lead() {
 #[test]
 fn a_refusal_is_never_older_than_the_wait_for_it() {
     check(|| {
-        // What the store would say; it changes with every look.
+        // What the store would say; it changes with every request.
         let (single_flight, truth) = (SingleFlight::new(), Arc::new(AtomicU32::new(0)));
         let callers: Vec<_> = (0..3)
             .map(|_| {

@@ -1,4 +1,4 @@
-//! [`Request::reserve`]: asks the store for a key.
+//! [`Request::reserve`]: reserves a key at the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl<'a> Request<'a> {
         Self { shared, key, fingerprint, is_operator: false, runtime: Handle::try_current().ok() }
     }
 
-    /// Asks the store for the key, with a new token.
+    /// Reserves the key with a new token.
     pub(crate) async fn reserve(&self) -> Result<Reserved, StoreError> {
         let settings = &self.shared.settings;
         let mut owner = OwnerToken::random();

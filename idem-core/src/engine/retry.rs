@@ -19,7 +19,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Which failures lead to another sending.
+/// After which failures an operation is sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryPolicy {
     /// Failures of an operation that may have taken effect. The caller gets all others at once.

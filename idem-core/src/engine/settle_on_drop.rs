@@ -83,7 +83,8 @@ impl SettleOnDrop {
         completion
     }
 
-    /// Sends the completion that was decided. When its time is up, it is given up. Returns the answer that was recorded.
+    /// Sends the completion that was decided. It is not sent any more after its timeout. Returns the answer that was
+    /// recorded.
     pub(crate) async fn complete(
         &mut self,
         completion: Completion,

@@ -89,7 +89,7 @@ pub(crate) struct RunGuard {
 }
 
 impl RunGuard {
-    /// The run goes on without protection.
+    /// The run continues without protection.
     pub(crate) fn unprotected(mut self) -> Self {
         self.is_unprotected = true;
         self.tracker.unprotected.fetch_add(1, Ordering::SeqCst);

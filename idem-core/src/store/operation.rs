@@ -1,15 +1,15 @@
-//! What each operation of a store is asked, and what it may answer: one outcome enum for each.
+//! The requests and outcomes of the operations of a store.
 //!
-//! The request structs are `#[non_exhaustive]`, so that they can gain a field. The outcome enums are exhaustive on
-//! purpose: a new outcome must break the build of the code that has to handle it.
+//! The requests are `#[non_exhaustive]`, so that they can gain a field. The outcomes are exhaustive on purpose: a new
+//! outcome must break the build of code that has to handle it.
 
 use std::time::Duration;
 
-use crate::store::{FencingToken, OwnerToken};
+use crate::store::record::{FencingToken, OwnerToken};
 use crate::time::Span;
 use crate::{Answer, Effect, ExpiredLeasePolicy, Fingerprint, Operation, StoreError, StoreErrorKind};
 
-/// What [`reserve`](crate::ReservationStore::reserve) is asked.
+/// The request of [`reserve`](crate::ReservationStore::reserve).
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,9 +29,9 @@ use crate::{Answer, Effect, ExpiredLeasePolicy, Fingerprint, Operation, StoreErr
 pub struct ReserveRequest {
     /// The token that will own the key: a new one for each reservation, the same one when a reservation is resent.
     pub owner: OwnerToken,
-    /// What the request is.
+    /// The fingerprint of the request.
     pub fingerprint: Fingerprint,
-    /// How long the owner may stay silent before others may take over.
+    /// How long the owner may be silent before others may take over.
     pub lease: Span,
     /// How long an unfinished record is kept after its lease ends.
     pub record_ttl: Span,
@@ -73,11 +73,11 @@ impl ReserveRequest {
     }
 }
 
-/// What [`complete`](crate::ReservationStore::complete) is asked to keep, and for how long.
+/// What [`complete`](crate::ReservationStore::complete) keeps, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Completion {
-    /// What duplicates are answered.
+    /// The answer that duplicates get.
     pub answer: Answer,
     /// How long it is kept, counted from the completion.
     pub retention: Span,
@@ -89,8 +89,8 @@ impl Completion {
         Self { answer: answer.into(), retention }
     }
 
-    /// Refuses an answer of more than `max_bytes` as [`TooLarge`](StoreErrorKind::TooLarge). A backend with a limit calls
-    /// this before any I/O.
+    /// Fails with [`TooLarge`](StoreErrorKind::TooLarge) if the answer has more than `max_bytes`. A backend with a limit
+    /// calls this before any I/O.
     pub fn check(&self, max_bytes: usize) -> Result<(), StoreError> {
         let bytes = self.answer.len();
         if bytes <= max_bytes {
@@ -101,7 +101,7 @@ impl Completion {
     }
 }
 
-/// What [`reserve`](crate::ReservationStore::reserve) answers.
+/// The outcome of [`reserve`](crate::ReservationStore::reserve).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it says whether to run"]
 pub enum ReserveOutcome {
@@ -109,51 +109,51 @@ pub enum ReserveOutcome {
     Reserved {
         /// Above 1, an earlier attempt may have had its effect.
         attempt: u32,
-        /// Greater than every earlier owner's.
+        /// Greater than the fence of every earlier owner.
         fence: FencingToken,
-        /// How long the lease runs from now.
+        /// How long the lease lasts from now.
         lease_left: Duration,
     },
-    /// This token's time has passed: it completed, released or abandoned before this reservation arrived.
+    /// This token is used up: it completed, released or abandoned before this reservation arrived.
     Stale,
     /// Another owner is running.
     InFlight {
         /// The number of its attempt.
         attempt: u32,
-        /// How long its lease still runs; more than zero.
+        /// How long its lease still lasts; more than zero.
         lease_left: Duration,
     },
-    /// Another owner's lease is over or abandoned, and taking over was refused by the request.
+    /// Another owner's lease is over or abandoned, and the request refuses to take over.
     LeaseExpired {
         /// The number of its attempt.
         attempt: u32,
     },
-    /// The key belongs to another request. Nothing of that request is told.
+    /// The key belongs to another request. Nothing of that request is shown.
     FingerprintMismatch,
     /// The request was completed by another owner.
     Completed {
-        /// What it answered.
+        /// Its answer.
         answer: Answer,
         /// The number of the attempt that completed.
         attempt: u32,
     },
 }
 
-/// What [`complete`](crate::ReservationStore::complete) answers.
+/// The outcome of [`complete`](crate::ReservationStore::complete).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "it says whether the key is still the caller's"]
 pub enum CompleteOutcome {
     /// The answer is stored.
     Completed,
-    /// This token has completed with this very answer before.
+    /// This token has completed with the same answer before.
     AlreadyCompleted,
     /// This token has completed with another answer before; the first is kept.
     AnswerConflict,
-    /// The token does not own the key (any more). Nothing was stored.
+    /// The token does not own the key, or does not own it any more. Nothing was stored.
     Lost,
 }
 
-/// What [`release`](crate::ReservationStore::release) answers.
+/// The outcome of [`release`](crate::ReservationStore::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "it says whether the key is still the caller's"]
 pub enum ReleaseOutcome {
@@ -163,11 +163,11 @@ pub enum ReleaseOutcome {
     AlreadyReleased,
     /// This token has completed; the answer is kept.
     AlreadyCompleted,
-    /// The token does not own the key (any more). Nothing changed.
+    /// The token does not own the key, or does not own it any more. Nothing changed.
     Lost,
 }
 
-/// What [`abandon`](crate::ReservationStore::abandon) answers.
+/// The outcome of [`abandon`](crate::ReservationStore::abandon).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "it says whether the key is still the caller's"]
 pub enum AbandonOutcome {
@@ -175,21 +175,21 @@ pub enum AbandonOutcome {
     Abandoned,
     /// This token has completed; the answer is kept.
     AlreadyCompleted,
-    /// The token does not own the key (any more). Nothing changed.
+    /// The token does not own the key, or does not own it any more. Nothing changed.
     Lost,
 }
 
-/// What [`renew`](crate::ReservationStore::renew) answers.
+/// The outcome of [`renew`](crate::ReservationStore::renew).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "it says whether the key is still the caller's"]
 pub enum RenewOutcome {
-    /// The lease runs at least as long as was asked.
+    /// The lease lasts at least as long as requested.
     Renewed {
-        /// How long the lease runs from now.
+        /// How long the lease lasts from now.
         lease_left: Duration,
     },
     /// This token has completed; there is nothing to renew.
     AlreadyCompleted,
-    /// The token does not own the key (any more), or gave it up.
+    /// The token does not own the key, does not own it any more, or gave it up.
     Lost,
 }

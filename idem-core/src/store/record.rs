@@ -1,17 +1,17 @@
-//! [`Record`]: what a store remembers of one key, and the tokens in it.
+//! [`Record`]: what a store keeps of one key, and the tokens in it.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Span, Timestamp};
+use crate::time::{Span, Timestamp};
 use crate::{Answer, Fingerprint};
 
-/// Names one attempt to own a key: 128 random bits that the *caller* draws before it sends its reservation.
+/// Identifies one owner of a key: 128 random bits that the *caller* draws before it sends its reservation.
 ///
-/// Because the caller made it, an operation whose reply was lost can be sent again with the same token and has no
-/// second effect. Only the owner's token can complete, renew, abandon or release a record, so it is never shown:
+/// Since the caller makes the token, it can send an operation whose reply was lost again, with the same token and without a
+/// second effect. Only the owner's token can complete, renew, abandon or release a record. So it is never shown:
 /// [`get`](crate::ReservationStore::get) leaves it out and `Debug` hides it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerToken([u8; 16]);
@@ -19,13 +19,13 @@ pub struct OwnerToken([u8; 16]);
 impl OwnerToken {
     /// Draws a new token from the operating system.
     ///
-    /// Nothing is buffered: a buffer would hand out the same tokens twice after a fork, or after two virtual machines
-    /// were resumed from one snapshot.
+    /// Nothing is buffered: a buffer would give the same tokens twice after a fork, or in two virtual machines that were
+    /// resumed from one snapshot.
     ///
     /// # Panics
     ///
-    /// If the operating system has no randomness to give. There is no safe way to continue: a token that can be guessed
-    /// would let a stranger complete the key.
+    /// If the operating system has no randomness. There is no safe way to continue: with a token that can be guessed,
+    /// others could complete the key.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
         if let Err(error) = getrandom::fill(&mut bytes) {
@@ -34,7 +34,7 @@ impl OwnerToken {
         Self(bytes)
     }
 
-    /// The token with exactly these bytes: for backends that read one from storage, and for tests.
+    /// The token with these bytes: for backends that read one from storage, and for tests.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -51,9 +51,10 @@ impl fmt::Debug for OwnerToken {
     }
 }
 
-/// A number that grows with every new owner of a key. Hand it to the systems that the handler changes: one that
-/// remembers the greatest it has seen can refuse an owner whose lease was taken over while it was not looking
-/// (Kleppmann, "How to do distributed locking", 2016).
+/// A number that grows with every new owner of a key.
+///
+/// Pass it to the systems that the handler changes. A system that remembers the greatest fence it has seen can refuse the
+/// late writes of an owner whose key was taken over (Kleppmann, "How to do distributed locking", 2016).
 ///
 /// In `1..=2^53-1`, so that it survives JSON and Lua, where numbers are 64-bit floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,8 +79,8 @@ impl FencingToken {
 
     /// The token of the next owner: `max(previous + 1, now in microseconds)`, or `None` beyond [`MAX`](Self::MAX).
     ///
-    /// The clock keeps tokens increasing after a record was forgotten; the increment keeps them increasing when the
-    /// clock stands still or steps back.
+    /// The clock makes tokens grow after a record was removed. The increment makes them grow when the clock stands still
+    /// or steps back.
     pub fn next(previous: Option<Self>, now: Timestamp) -> Option<Self> {
         let after_previous = previous.map_or(Self::MIN.0, |token| token.0 + 1);
         Self::new(after_previous.max(now.as_micros()))
@@ -108,55 +109,56 @@ impl TryFrom<u64> for FencingToken {
 
 /// A number that is not a [`FencingToken`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not a fencing token; they are 1 to 2^53 - 1")]
+#[error("{0} is not a fencing token; use a number from 1 to 2^53 - 1")]
 pub struct InvalidFencingToken(u64);
 
-/// Everything a store remembers of one key. [`transition`](crate::store::transition) makes and reads it; backends keep it.
+/// Everything that a store keeps of one key. [`transition`](crate::store::transition) makes and reads records; backends
+/// store them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Who may change the record.
+    /// The token that may change the record.
     pub owner: OwnerToken,
     /// The owner's fencing token.
     pub fence: FencingToken,
-    /// 1 for the first owner; one more for each that took over from an owner of unknown fate.
+    /// 1 for the first owner, and one more for each takeover.
     pub attempt: u32,
-    /// What the request was. A tombstone's is never looked at ([`Record::NO_FINGERPRINT`]).
+    /// The fingerprint of the request. A tombstone has [`Record::NO_FINGERPRINT`], which is never compared.
     pub fingerprint: Fingerprint,
     /// In flight, completed or released.
     pub state: State,
-    /// From this instant on the record counts as absent, whether or not it was swept.
+    /// From this instant on, the record counts as absent, whether or not it was swept.
     pub expires_at: Timestamp,
 }
 
-/// Which state a [`Record`] is in.
+/// The state of a [`Record`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Somebody owns the key and has not finished.
+    /// The key has an owner that has not finished.
     InFlight {
-        /// The owner is live before this instant; from it on, others may take over.
+        /// The owner is live before this instant. From it on, others may take over.
         lease_until: Timestamp,
-        /// The lease that `lease_until` was set by: `lease_until` is never later than the instant of that write plus
-        /// this, so a later value shows that the clock stepped back.
+        /// The length of the lease when `lease_until` was set. If `lease_until` is later than now plus this length, the
+        /// clock stepped back.
         lease: Span,
-        /// How long after its lease an undecided record is remembered.
+        /// How long an unfinished record is kept after its lease ends.
         record_ttl: Span,
-        /// The owner gave up without knowing what had happened; others may take over at once.
+        /// The owner gave up, and it is not known what happened. Others may take over at once.
         abandoned: bool,
     },
     /// The run finished, and this is its answer.
     Completed {
-        /// What duplicates are told.
+        /// The answer that duplicates get.
         answer: Answer,
         /// When the completion was accepted.
         completed_at: Timestamp,
     },
-    /// A tombstone: the owner said that nothing happened. It stays for a while so that a late reservation of that
-    /// owner, still on its way, cannot bring the run back to life.
+    /// A tombstone: the owner said that nothing happened. It stays for a while, so that a late reservation with the
+    /// owner's token cannot start the run again.
     Released,
 }
 
 impl Record {
-    /// What a tombstone has in the place of a fingerprint.
+    /// The fingerprint of a tombstone.
     pub const NO_FINGERPRINT: Fingerprint = Fingerprint::from_bytes([0; 32]);
 
     /// Whether the record counts as absent.
@@ -164,11 +166,11 @@ impl Record {
         now >= self.expires_at
     }
 
-    /// Cuts a lease that is longer than the span it was granted for, and with it the life of the record. Says whether it
-    /// did.
+    /// Shortens a lease that is longer than the span it was granted for, and with it the life of the record. Returns
+    /// whether it did.
     ///
-    /// Such a lease shows that the store's clock stepped back after it was granted. A backend on a wall clock calls this
-    /// on each record in flight that it reads.
+    /// Such a lease shows that the store's clock stepped back after the grant. A backend on a wall clock calls this on each
+    /// record in flight that it reads.
     pub fn clamp_lease(&mut self, now: Timestamp) -> bool {
         let State::InFlight { lease_until, lease, record_ttl, abandoned } = &mut self.state else {
             return false;
@@ -184,8 +186,8 @@ impl Record {
         true
     }
 
-    /// The record as [`get`](crate::ReservationStore::get) shows it: without its owner token, and with durations in
-    /// the place of instants. `None` for an expired record and for a tombstone.
+    /// The record as [`get`](crate::ReservationStore::get) shows it: without its owner token, and with durations instead
+    /// of instants. `None` for an expired record and for a tombstone.
     pub fn view(&self, now: Timestamp) -> Option<RecordView> {
         if self.is_expired(now) {
             return None;
@@ -209,7 +211,7 @@ impl Record {
     }
 }
 
-/// A [`Record`] as others may see it.
+/// A [`Record`] as callers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordView {
@@ -217,16 +219,16 @@ pub struct RecordView {
     pub fence: FencingToken,
     /// The number of the current or last attempt.
     pub attempt: u32,
-    /// What the request was.
+    /// The fingerprint of the request.
     pub fingerprint: Fingerprint,
     /// In flight or completed.
     pub state: StateView,
-    /// How long until the record is forgotten.
+    /// How long until the record expires.
     pub expires_in: Duration,
 }
 
 impl RecordView {
-    /// A view, for backends that answer [`get`](crate::ReservationStore::get) without making a [`Record`].
+    /// Makes a view, for backends that answer [`get`](crate::ReservationStore::get) without a [`Record`].
     pub fn new(
         fence: FencingToken,
         attempt: u32,
@@ -237,26 +239,26 @@ impl RecordView {
         Self { fence, attempt, fingerprint, state, expires_in }
     }
 
-    /// Whether a reservation with another token could take the key over now: the owner has not finished, and its
-    /// lease is over or abandoned.
+    /// Whether a reservation with another token could take the key over now: the owner has not finished, and its lease is
+    /// over or abandoned.
     pub fn can_be_taken_over(&self) -> bool {
         matches!(self.state, StateView::InFlight { lease_left, abandoned } if abandoned || lease_left.is_zero())
     }
 }
 
-/// Which state a [`RecordView`] shows.
+/// The state of a [`RecordView`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateView {
-    /// Somebody owns the key and has not finished.
+    /// The key has an owner that has not finished.
     InFlight {
-        /// How long the owner's lease still runs; zero once it is over.
+        /// How long the owner's lease still lasts; zero once it is over.
         lease_left: Duration,
         /// Whether the owner has given up.
         abandoned: bool,
     },
     /// The run finished.
     Completed {
-        /// What duplicates are told.
+        /// The answer that duplicates get.
         answer: Answer,
         /// How long ago the completion was accepted.
         age: Duration,

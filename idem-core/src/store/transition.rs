@@ -1,9 +1,8 @@
-//! The state machine: what each operation answers and writes, as pure functions of the record, the request and the
-//! store's time. No I/O, no clock, no randomness.
+//! The state machine of a key: one pure function for each operation. No I/O, no clock, no randomness.
 //!
-//! Each function takes the record that the store holds for the key (expired or not, or `None`), and gives the outcome
-//! and the record to write in its place; `None` means that the store keeps what it has. A backend that can lock a
-//! record calls them under its lock. The arms stand in the order of the design's state table, one row each.
+//! Each function takes the record that the store has for the key (expired or not, or `None`), the request and the store's
+//! time. It returns the outcome, and the record to write instead; `None` means that the store keeps what it has. A backend
+//! that can lock a record calls the functions under that lock.
 //!
 //! ```
 //! use std::time::Duration;
@@ -23,27 +22,29 @@
 //! # Ok::<(), idem_core::StoreError>(())
 //! ```
 //!
-//! INV-1: an expired record counts as absent, in every function and before anything else, so that no outcome depends
-//! on when a store sweeps. Only its fence lives on.
-//! INV-2: a lease, once granted, is never shortened by its owner's `reserve` or `renew`.
+//! INV-1: an expired record counts as absent, in every function and before anything else, so that no outcome depends on
+//! when a store sweeps. Only its fence still counts.
+//! INV-2: a lease that was granted is never shortened by its owner's `reserve` or `renew`.
 //! INV-3: a completed record is never written again before it expires.
 
 use std::time::Duration;
 
-use crate::store::{Completion, OwnerToken, Record, ReserveOutcome, ReserveRequest, Span, State, Timestamp};
-use crate::{
-    AbandonOutcome, CompleteOutcome, Effect, ExpiredLeasePolicy, FencingToken, Operation, ReleaseOutcome,
-    RenewOutcome, StoreError, StoreErrorKind,
+use crate::error::{Effect, Operation, StoreError, StoreErrorKind};
+use crate::policy::ExpiredLeasePolicy;
+use crate::store::operation::{
+    AbandonOutcome, CompleteOutcome, Completion, ReleaseOutcome, RenewOutcome, ReserveOutcome, ReserveRequest,
 };
+use crate::store::record::{FencingToken, OwnerToken, Record, State};
+use crate::time::{Span, Timestamp};
 
-/// How long a tombstone stays at the least: longer than any reservation can plausibly be on its way. One for a key that
-/// was absent stays for just this, since no lease is known.
+/// How long a tombstone is kept at least: longer than a reservation can plausibly be delayed. The tombstone of a key that
+/// was absent is kept for exactly this long, since no lease is known.
 pub const MIN_TOMBSTONE: Span = match Span::new(Duration::from_secs(5 * 60)) {
     Ok(five_minutes) => five_minutes,
     Err(_) => Span::MAX,
 };
 
-/// The record to write, or `None` to keep what is there.
+/// The record to write, or `None` to change nothing.
 pub type Change = Option<Record>;
 
 /// [`ReservationStore::reserve`](crate::ReservationStore::reserve).
@@ -141,8 +142,8 @@ pub fn release(
     }
     Ok(match &record.state {
         State::InFlight { lease, record_ttl, .. } => {
-            // The attempt number of a run that was taken over must outlive the release: the earlier run may have had
-            // its effect, and the next one has to be told for as long as the record would have been remembered.
+            // After a takeover the attempt number must outlive the release: the earlier run may have had its effect, and
+            // the next run has to see that for as long as the record would have been kept.
             let kept = (*lease).max(MIN_TOMBSTONE);
             let kept = if record.attempt > 1 { kept.max(*record_ttl) } else { kept };
             let tombstone = tombstone(owner, record.fence, record.attempt, kept, now);
@@ -204,7 +205,7 @@ fn unexpired(found: Option<&Record>, now: Timestamp) -> Option<&Record> {
     found.filter(|record| !record.is_expired(now))
 }
 
-/// The record, if it is there and `owner`'s.
+/// The record, if it exists and belongs to `owner`.
 #[inline]
 fn owned(found: Option<&Record>, owner: OwnerToken, now: Timestamp) -> Option<&Record> {
     unexpired(found, now).filter(|record| record.owner == owner)
@@ -233,8 +234,8 @@ fn grant(
     Ok((ReserveOutcome::Reserved { attempt, fence, lease_left }, Some(record)))
 }
 
-/// The record in flight with its lease, `held` until an instant and for a span, moved to `now + asked` if that is later
-/// (INV-2); and what is then left of it.
+/// Moves the end of the lease, `held` until an instant and for a span, to `now + asked` if that is later (INV-2). Returns
+/// the record and how long the lease then lasts.
 #[inline]
 fn extended(
     record: &Record,

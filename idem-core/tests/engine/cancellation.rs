@@ -15,14 +15,14 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_abandons_the_key_before_it_goes_on_in_its_caller() {
+async fn a_panic_abandons_the_key_before_it_continues_in_the_caller() {
     let store = TestStore::new();
     let engine = engine(&store);
     let panicking = engine.clone();
-    let handler = async |_| -> Result<u32, String> { panic!("the handler's own words") };
+    let handler = async |_| -> Result<u32, String> { panic!("the handler's own message") };
     let task = tokio::spawn(async move { panicking.execute(&key(), &fingerprint(), handler).await });
     let panic = task.await.unwrap_err().into_panic();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the handler's own words"));
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the handler's own message"));
     assert_eq!(store.calls(Operation::Abandon), 1);
     assert!(matches!(attempt_number(&engine).await, Outcome::Executed(2)));
 }
@@ -59,7 +59,7 @@ async fn a_dropped_run_is_abandoned_and_the_next_caller_is_attempt_two() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_after_the_handler_returned_the_completion_still_lands() {
+async fn a_run_dropped_after_its_handler_returned_is_still_completed() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::Slow(Duration::from_secs(5)));
     let engine = engine(&store);
@@ -72,7 +72,7 @@ async fn dropped_after_the_handler_returned_the_completion_still_lands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_while_it_is_released_the_release_still_lands() {
+async fn a_run_dropped_during_its_release_is_still_released() {
     let store = TestStore::new();
     store.fail_next(Operation::Release, Fault::Stuck);
     let engine = engine(&store);
@@ -86,7 +86,7 @@ async fn dropped_while_it_is_released_the_release_still_lands() {
 #[tokio::test(start_paused = true)]
 async fn a_reservation_that_is_dropped_before_its_answer_came_is_released() {
     let store = TestStore::new();
-    // It takes effect, and the caller never hears of it.
+    // It takes effect, and its reply never arrives.
     store.fail_next(Operation::Reserve, Fault::Silent);
     let engine = engine(&store);
     let dropped = timeout(Duration::from_secs(1), engine.reserve(&key(), &fingerprint())).await;
@@ -96,7 +96,7 @@ async fn a_reservation_that_is_dropped_before_its_answer_came_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_detached_handler_survives_its_caller_and_the_retry_is_a_replay() {
+async fn a_detached_handler_outlives_its_caller_and_the_retry_is_a_replay() {
     let store = TestStore::new();
     let engine = engine(&store);
     let handler = async |_| {
@@ -172,7 +172,7 @@ async fn a_handler_that_returned_is_completed_even_if_its_lease_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clone_of_the_attempt_learns_that_its_run_was_dropped_before_another_runs() {
+async fn a_clone_of_an_attempt_is_lost_before_another_attempt_runs() {
     let store = TestStore::new();
     let engine = engine(&store);
     let kept = Mutex::new(None);
@@ -190,7 +190,7 @@ async fn a_clone_of_the_attempt_learns_that_its_run_was_dropped_before_another_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_settlement_that_is_dropped_before_its_first_poll_still_lands() {
+async fn a_settlement_that_is_dropped_before_its_first_poll_still_happens() {
     let seven = StoredValue { format: Codec::Json.format(0), body: "7".into() };
 
     let store = TestStore::new();
@@ -210,7 +210,7 @@ async fn a_settlement_that_is_dropped_before_its_first_poll_still_lands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_while_it_abandons_keeps_the_key_for_one_lease_and_no_longer() {
+async fn a_store_that_panics_in_abandon_blocks_the_key_for_one_lease() {
     let store = TestStore::new();
     store.fail_all(Operation::Abandon, Fault::Panic);
     let engine = engine(&store);

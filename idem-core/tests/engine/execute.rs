@@ -15,14 +15,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::{Instant, advance};
 
 #[test]
-fn engines_and_attempts_may_go_anywhere() {
+fn engines_and_attempts_are_send_and_sync() {
     fn anywhere<T: Clone + std::fmt::Debug + Send + Sync + 'static>() {}
     anywhere::<Engine>();
     anywhere::<idem_core::Attempt>();
 }
 
 #[test]
-fn every_future_may_go_to_another_thread_and_every_result_may_be_shared() {
+fn every_future_is_send_and_every_result_is_sync() {
     fn sent(_: impl Send) {}
     fn shared<T: Send + Sync>() {}
     shared::<Reservation>();
@@ -35,6 +35,7 @@ fn every_future_may_go_to_another_thread_and_every_result_may_be_shared() {
     sent(engine.execute(&key, &fingerprint, async |_| Ok::<u32, String>(1)));
     sent(engine.execute_detached(&key, &fingerprint, async |_| Ok::<u32, String>(1)));
     sent(engine.execute_bytes(&key, &fingerprint, async |_| Ok::<_, String>(Bytes::new())));
+    sent(engine.execute_bytes_detached(&key, &fingerprint, async |_| Ok::<_, String>(Bytes::new())));
     sent(engine.reserve(&key, &fingerprint));
     sent(engine.resolve(&key, Resolution::Release));
     sent(engine.shutdown(Duration::from_secs(1)));
@@ -64,7 +65,7 @@ async fn fail(engine: &Engine) -> Result<Outcome<Receipt>, ExecuteError<String>>
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_call_executes_and_the_second_is_given_its_answer() {
+async fn the_first_call_executes_and_the_second_gets_its_answer() {
     let engine = engine(&TestStore::new());
     let receipt = Receipt { payment: 4711, attempt: 1 };
     assert!(matches!(pay(&engine).await.unwrap(), Outcome::Executed(value) if value == receipt));
@@ -72,7 +73,7 @@ async fn the_first_call_executes_and_the_second_is_given_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_of_a_running_call_is_told_so_and_when_to_come_back() {
+async fn a_duplicate_of_a_running_call_learns_when_to_ask_again() {
     let engine = engine(&TestStore::new());
     let duplicate = engine.clone();
     let outcome = engine
@@ -108,7 +109,7 @@ async fn a_handler_error_frees_the_key_and_is_returned_untouched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_error_can_be_set_to_prove_nothing() {
+async fn a_handler_error_abandons_the_key_under_the_abandon_policy() {
     let engine =
         engine_with(&TestStore::new(), |settings| settings.handler_error(HandlerErrorPolicy::Abandon));
     assert!(matches!(fail(&engine).await, Err(ExecuteError::Handler(_))));
@@ -127,6 +128,21 @@ async fn bytes_are_stored_and_replayed_without_a_copy() {
         panic!("the second call is a replay");
     };
     assert_eq!(replayed.as_ptr(), body.as_ptr());
+}
+
+#[tokio::test(start_paused = true)]
+async fn detached_bytes_are_stored_although_the_caller_went_away() {
+    let engine = engine(&TestStore::new());
+    let handler = async |_| {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok::<_, String>(Bytes::from_static(b"done"))
+    };
+    let (key, fingerprint) = (key(), fingerprint());
+    let detached = engine.execute_bytes_detached(&key, &fingerprint, handler);
+    assert!(tokio::time::timeout(Duration::from_secs(1), detached).await.is_err());
+    advance(Duration::from_secs(10)).await;
+    let again = engine.execute_bytes_detached(&key, &fingerprint, handler).await.unwrap();
+    assert!(matches!(again, Outcome::Replayed(value) if value == "done"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,29 +171,29 @@ async fn a_value_that_cannot_be_encoded_is_an_error_and_its_duplicates_do_not_ru
 }
 
 /// A value whose encoding panics.
-struct Unspeakable;
+struct Unencodable;
 
-impl Serialize for Unspeakable {
+impl Serialize for Unencodable {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        panic!("no words for it")
+        panic!("it cannot be encoded")
     }
 }
 
-impl<'de> Deserialize<'de> for Unspeakable {
+impl<'de> Deserialize<'de> for Unencodable {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Ok(Self)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_whose_encoding_panics_is_recorded_as_not_kept_before_the_panic_goes_on() {
+async fn a_value_whose_encoding_panics_is_recorded_as_not_kept_before_the_panic() {
     let engine = engine(&TestStore::new());
     let panicking = engine.clone();
-    let handler = async |_| Ok::<_, String>(Unspeakable);
+    let handler = async |_| Ok::<_, String>(Unencodable);
     let task =
         tokio::spawn(async move { panicking.execute(&key(), &fingerprint(), handler).await.map(drop) });
     let panic = task.await.unwrap_err().into_panic();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"no words for it"));
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"it cannot be encoded"));
     assert!(matches!(pay(&engine).await.unwrap(), Outcome::NotKept));
 }
 

@@ -1,6 +1,5 @@
 //! What happens when the store fails.
 
-use crate::support::span;
 use std::time::Duration;
 
 use idem_core::store::{Completion, OwnerToken, ReserveRequest};
@@ -10,7 +9,7 @@ use idem_core::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Fault, LEASE, TestStore, engine, engine_with, fingerprint, key};
+use crate::support::{Fault, LEASE, TestStore, engine, engine_with, fingerprint, key, span};
 
 fn fail_open(store: &TestStore) -> Engine {
     engine_with(store, |settings| settings.store_failure(StoreFailurePolicy::FailOpen))
@@ -44,14 +43,14 @@ async fn a_store_that_is_silent_runs_nothing_after_the_reserve_timeout() {
     let start = Instant::now();
     assert_eq!(must_not_run(&engine(&store)).await.kind, StoreErrorKind::Timeout);
     assert_eq!(start.elapsed(), Duration::from_secs(5));
-    // The reservation did take effect; given up, it is released, so that the next caller is not kept out.
+    // The reservation did take effect. It is released, so that the next caller can run.
     store.heal();
     sleep(Duration::from_secs(1)).await;
     assert!(matches!(run(&engine(&store)).await.unwrap(), Outcome::Executed(1)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_to_a_reservation_is_asked_for_again_and_the_handler_runs_once() {
+async fn after_a_lost_reply_the_reservation_is_resent_and_the_handler_runs_once() {
     let store = TestStore::new();
     store.fail_next(Operation::Reserve, Fault::ReplyLost);
     store.fail_next(Operation::Reserve, Fault::ReplyLost);
@@ -60,7 +59,7 @@ async fn a_lost_reply_to_a_reservation_is_asked_for_again_and_the_handler_runs_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_that_is_refused_after_a_lost_reply_is_asked_for_again_and_the_handler_runs_once() {
+async fn a_failure_after_a_lost_reply_is_resent_and_the_handler_runs_once() {
     let store = TestStore::new();
     store.fail_next(Operation::Reserve, Fault::ReplyLost);
     store.fail_next(Operation::Reserve, Fault::Refused(StoreErrorKind::Unavailable));
@@ -75,7 +74,7 @@ async fn a_reservation_that_is_refused_after_a_lost_reply_is_asked_for_again_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn fail_open_runs_without_protection_and_says_so_to_all() {
+async fn fail_open_runs_without_protection_and_the_outcome_says_so() {
     for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Timeout] {
         let store = TestStore::new();
         store.fail_all(Operation::Reserve, Fault::Refused(kind));
@@ -100,7 +99,7 @@ async fn fail_open_returns_the_handlers_error_untouched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fail_open_never_covers_what_a_store_that_answers_says() {
+async fn fail_open_never_covers_errors_of_a_store_that_answers() {
     use StoreErrorKind::{Corrupt, Full, Incompatible, Internal, Misconfigured, TooLarge};
     for kind in [Corrupt, Incompatible, Misconfigured, Full, TooLarge, Internal] {
         for (fault, effect) in
@@ -128,7 +127,7 @@ async fn a_completion_is_sent_again_with_the_same_token_until_the_store_is_back(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_completion_whose_reply_was_lost_is_found_to_be_there() {
+async fn a_completion_whose_reply_was_lost_is_accepted_when_resent() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::ReplyLost);
     assert!(matches!(run(&engine(&store)).await.unwrap(), Outcome::Executed(1)));
@@ -136,7 +135,7 @@ async fn a_completion_whose_reply_was_lost_is_found_to_be_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_completion_that_is_never_acknowledged_is_unrecorded_after_its_timeout_and_never_a_release() {
+async fn a_completion_without_acknowledgement_is_unrecorded_and_never_a_release() {
     let store = TestStore::new();
     store.fail_all(Operation::Complete, Fault::Refused(StoreErrorKind::Unavailable));
     let start = Instant::now();
@@ -150,7 +149,7 @@ async fn a_completion_that_is_never_acknowledged_is_unrecorded_after_its_timeout
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_completion_that_may_have_landed_is_unrecorded_with_an_unknown_effect() {
+async fn a_completion_that_may_have_taken_effect_is_unrecorded_as_unknown() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::ReplyLost);
     store.fail_all(Operation::Complete, Fault::Refused(StoreErrorKind::Unavailable));
@@ -160,7 +159,7 @@ async fn a_completion_that_may_have_landed_is_unrecorded_with_an_unknown_effect(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_the_store_calls_too_large_is_recorded_as_not_kept() {
+async fn an_answer_that_is_too_large_is_recorded_as_not_kept() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::Refused(StoreErrorKind::TooLarge));
     assert!(matches!(run(&engine(&store)).await.unwrap(), Outcome::Executed(1)));
@@ -168,7 +167,7 @@ async fn an_answer_that_the_store_calls_too_large_is_recorded_as_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_is_given_the_accepted_answer_and_its_own_value_goes_nowhere() {
+async fn a_zombie_gets_the_accepted_answer_and_its_own_value_is_dropped() {
     let store = TestStore::new();
     let other = store.clone();
     let handler = async |_| {
@@ -182,7 +181,7 @@ async fn a_zombie_is_given_the_accepted_answer_and_its_own_value_goes_nowhere() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_whose_successor_kept_no_answer_is_told_that() {
+async fn a_zombie_whose_successors_answer_was_not_kept_gets_not_kept() {
     let store = TestStore::new();
     let other = store.clone();
     let handler = async |_| {
@@ -208,7 +207,7 @@ async fn a_zombie_whose_successor_still_runs_has_lost_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_whose_key_went_to_another_payload_has_lost_its_lease_and_sees_no_bytes() {
+async fn a_zombie_whose_key_went_to_another_payload_sees_no_bytes() {
     let store = TestStore::new();
     let other = store.clone();
     let handler = async |_| {
@@ -226,7 +225,7 @@ async fn a_zombie_whose_key_went_to_another_payload_has_lost_its_lease_and_sees_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_that_cannot_look_for_the_accepted_answer_has_lost_its_lease() {
+async fn a_zombie_that_cannot_read_the_accepted_answer_has_lost_its_lease() {
     let store = TestStore::new();
     let other = store.clone();
     let handler = async |_| {
@@ -239,7 +238,7 @@ async fn a_zombie_that_cannot_look_for_the_accepted_answer_has_lost_its_lease() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handlers_error_is_returned_even_if_the_release_hangs_and_the_release_goes_on() {
+async fn a_handlers_error_is_returned_even_if_the_release_fails_and_is_retried() {
     let store = TestStore::new();
     store.fail_all(Operation::Release, Fault::Refused(StoreErrorKind::Unavailable));
     let engine = engine(&store);

@@ -1,4 +1,4 @@
-//! The lease that renews itself, and what a run is told when it cannot.
+//! The renewal of leases, and what happens when it fails.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn nothing_is_renewed_after_the_run_is_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_handler_holds_its_key_for_max_renewal_and_no_longer() {
+async fn a_handler_that_hangs_holds_its_key_for_max_renewal() {
     let store = TestStore::new();
     let engine = engine_with(&store, |settings| settings.max_renewal(LEASE * 3 + Duration::from_secs(7)));
     let start = Instant::now();
@@ -76,7 +76,7 @@ async fn a_hung_handler_holds_its_key_for_max_renewal_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lease_is_told_to_the_handler_by_the_next_heartbeat() {
+async fn the_handler_learns_of_a_lost_lease_at_the_next_heartbeat() {
     let store = TestStore::new();
     let thief = store.clone();
     let start = Instant::now();
@@ -141,7 +141,7 @@ async fn a_renewal_that_fails_or_hangs_is_tried_again_sooner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_128_renewals_are_under_way_at_once() {
+async fn at_most_128_renewals_are_sent_at_once() {
     let store = TestStore::new();
     store.fail_all(Operation::Renew, Fault::Slow(Duration::from_millis(10)));
     let engine = engine(&store);
@@ -169,7 +169,7 @@ async fn many_live_reservations_are_renewed_each_in_its_time_by_one_driver() {
 
     sleep(LEASE / 3 + Duration::from_secs(1)).await;
     assert_eq!(store.calls(Operation::Renew), RESERVATIONS);
-    // Half of them end; the others go on.
+    // Half of them end; the others continue.
     held.truncate(RESERVATIONS / 2);
     settle().await;
     sleep(LEASE / 3).await;
@@ -236,7 +236,7 @@ fn an_engine_that_outlives_a_runtime_renews_in_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_that_took_long_is_renewed_before_those_that_came_meanwhile() {
+async fn a_slow_reservation_is_renewed_before_those_that_came_meanwhile() {
     let store = TestStore::new();
     let engine = engine_with(&store, |settings| settings.lease(Duration::from_secs(3)));
     store.fail_next(Operation::Reserve, Fault::Slow(Duration::from_millis(2400)));
@@ -252,7 +252,7 @@ async fn a_reservation_that_took_long_is_renewed_before_those_that_came_meanwhil
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_over_when_it_was_granted_is_asked_for_again_before_the_handler_runs() {
+async fn a_lease_that_is_over_when_granted_is_renewed_before_the_handler_runs() {
     let store = TestStore::new();
     let engine = engine_with(&store, |settings| settings.lease(Duration::from_secs(1)));
     store.fail_next(Operation::Reserve, Fault::Slow(Duration::from_secs(2)));
@@ -273,7 +273,7 @@ async fn a_part_of_the_store_that_hangs_does_not_cost_the_rest_its_leases() {
         healthy.push(granted(&engine, &Key::new("works", i.to_string()).unwrap()).await);
     }
     let start = Instant::now();
-    // Looked at all the time, since a lease that is renewed too late looks well again to who has not looked.
+    // Checked all the time: a lease that was lost and renewed again would look healthy at the end.
     while start.elapsed() < LEASE * 4 {
         sleep(Duration::from_secs(1)).await;
         assert!(healthy.iter().all(|reservation| !reservation.attempt().is_lost()), "{:?}", start.elapsed());
@@ -282,7 +282,7 @@ async fn a_part_of_the_store_that_hangs_does_not_cost_the_rest_its_leases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_64_renewals_that_failed_before_are_under_way_at_once() {
+async fn at_most_64_renewals_that_failed_before_are_sent_at_once() {
     let store = TestStore::new();
     store.fail_all(Operation::Renew, Fault::Refused(StoreErrorKind::Unavailable));
     let engine = engine(&store);
@@ -292,7 +292,7 @@ async fn no_more_than_64_renewals_that_failed_before_are_under_way_at_once() {
     }
     sleep(LEASE / 3 + Duration::from_secs(1)).await;
     assert_eq!(store.calls(Operation::Renew), 200);
-    // All have failed. Those that are tried again stay under way, so that they can be counted.
+    // All have failed. The retries never end, so that they can be counted.
     store.fail_all(Operation::Renew, Fault::Stuck);
     sleep(LEASE / 12).await;
     assert_eq!(store.under_way(Operation::Renew), 64);

@@ -1,13 +1,14 @@
-//! The engine through its public API, on a store that fails when it is told to.
+//! The engine through its public API, on a store with faults on demand.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
 mod cancellation;
 mod execute;
 mod failures;
-mod given_up;
+
 mod heartbeat;
 mod observe;
+mod release_on_drop;
 mod reserve;
 mod resolve;
 mod shutdown;

@@ -1,4 +1,4 @@
-//! What the engine tells of itself, under stable names, and what it never tells.
+//! The events and counters of the engine, under stable names, and what they never show.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
@@ -100,14 +100,14 @@ async fn everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_documented_event_is_told_by_its_name_and_shows_the_digest_but_no_key_and_no_payload() {
+async fn every_documented_event_shows_the_digest_but_no_key_and_no_payload() {
     let log = Log::default();
     let guard = tracing::subscriber::set_default(log.clone());
     everything().await;
     drop(guard);
     let text = log.text.lock().unwrap().clone();
 
-    for told in [
+    for event in [
         "span idem.execute",
         "WARN idem.takeover",
         "WARN idem.unprotected",
@@ -119,7 +119,7 @@ async fn every_documented_event_is_told_by_its_name_and_shows_the_digest_but_no_
         "WARN idem.unsettled",
         "DEBUG idem.resend",
     ] {
-        assert!(text.contains(told), "{told} is missing in:\n{text}");
+        assert!(text.contains(event), "{event} is missing in:\n{text}");
     }
     assert!(text.contains(&secret_key().digest().to_string()));
     assert!(!text.contains(SECRET_NAME) && !text.contains(SECRET_ANSWER), "{text}");

@@ -1,4 +1,4 @@
-//! Reservations that were given up before anybody knew whether they took effect.
+//! Reservations whose outcome is unknown, or whose caller went away.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{Fault, LEASE, TestStore, attempt_number, engine, fingerprin
 const UNAVAILABLE: Fault = Fault::Refused(StoreErrorKind::Unavailable);
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_in_an_outage_is_an_unknown_effect_and_the_key_is_free_once_the_store_is_back() {
+async fn after_a_lost_reply_in_an_outage_the_key_is_free_once_the_store_is_back() {
     let store = TestStore::new();
     store.fail_next(Operation::Reserve, Fault::ReplyLost);
     store.fail_all(Operation::Reserve, UNAVAILABLE);
@@ -29,7 +29,7 @@ async fn a_lost_reply_in_an_outage_is_an_unknown_effect_and_the_key_is_free_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_that_is_known_to_have_had_no_effect_leaves_nothing_to_release() {
+async fn a_reservation_without_effect_leaves_nothing_to_release() {
     let store = TestStore::new();
     store.fail_all(Operation::Reserve, UNAVAILABLE);
     let error = engine(&store).reserve(&key(), &fingerprint()).await.unwrap_err();
@@ -40,7 +40,7 @@ async fn a_reservation_that_is_known_to_have_had_no_effect_leaves_nothing_to_rel
 }
 
 #[test]
-fn a_reservation_that_is_dropped_outside_of_its_runtime_is_released_within_it() {
+fn a_reservation_that_is_dropped_outside_its_runtime_is_released_in_it() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let store = TestStore::new();
@@ -56,7 +56,7 @@ fn a_reservation_that_is_dropped_outside_of_its_runtime_is_released_within_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn releases_are_sent_ever_more_rarely_while_the_store_is_down() {
+async fn releases_are_sent_less_and_less_often_while_the_store_is_down() {
     let store = TestStore::new();
     store.fail_all(Operation::Reserve, Fault::Stuck);
     store.fail_all(Operation::Release, UNAVAILABLE);
@@ -74,7 +74,7 @@ async fn releases_are_sent_ever_more_rarely_while_the_store_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_most_sixty_four_releases_are_under_way_at_once() {
+async fn at_most_64_releases_are_sent_at_once() {
     let store = TestStore::new();
     store.fail_all(Operation::Reserve, Fault::Stuck);
     store.fail_all(Operation::Release, Fault::Stuck);

@@ -1,6 +1,5 @@
-//! The guard itself, for callers who need the steps.
+//! `Engine::reserve`, its reservations and receipts.
 
-use crate::support::span;
 use std::time::Duration;
 
 use idem_core::store::{Completion, Span};
@@ -11,10 +10,12 @@ use idem_core::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Fault, TestStore, attempt_number, engine, fingerprint, granted, key, waiting_engine};
+use crate::support::{
+    Fault, TestStore, attempt_number, engine, fingerprint, granted, key, span, waiting_engine,
+};
 
 #[tokio::test(start_paused = true)]
-async fn completed_it_is_replayed() {
+async fn a_completed_reservation_is_replayed() {
     let engine = engine(&TestStore::new());
     let outcome = granted(&engine, &key()).await.complete(StoredValue::bytes("done")).await.unwrap();
     assert_eq!(outcome, CompleteOutcome::Completed);
@@ -23,7 +24,7 @@ async fn completed_it_is_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_protected_until_it_is_lost_and_says_so() {
+async fn a_reservation_is_protected_until_it_is_lost() {
     let store = TestStore::new();
     let reservation = granted(&engine(&store), &key()).await;
     let attempt = reservation.attempt();
@@ -38,7 +39,7 @@ async fn it_is_protected_until_it_is_lost_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn finished_it_says_whose_answer_is_the_requests() {
+async fn finish_says_which_answer_is_the_requests() {
     let store = TestStore::new();
     let engine = engine(&store);
     let answer = |body| Answer::from(StoredValue::bytes(body));
@@ -71,7 +72,7 @@ async fn finished_it_says_whose_answer_is_the_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn committed_elsewhere_it_is_left_alone_and_its_waiters_are_answered_without_the_store() {
+async fn mark_committed_settles_the_run_and_answers_its_waiters() {
     let store = TestStore::new();
     let engine = waiting_engine(&store, Duration::from_secs(30));
     let reservation = granted(&engine, &key()).await;
@@ -80,7 +81,7 @@ async fn committed_elsewhere_it_is_left_alone_and_its_waiters_are_answered_witho
         async move { engine.reserve(&key(), &fingerprint()).await.unwrap() }
     });
     tokio::task::yield_now().await;
-    // A backend's own transaction, that the engine knows nothing of.
+    // A transaction of the backend, unknown to the engine.
     let answer = Answer::from(StoredValue::bytes("committed"));
     let completion = Completion::new(answer.clone(), backend::retention(&reservation));
     let completed =
@@ -94,21 +95,21 @@ async fn committed_elsewhere_it_is_left_alone_and_its_waiters_are_answered_witho
 }
 
 #[tokio::test(start_paused = true)]
-async fn released_it_is_free_as_if_nothing_had_been() {
+async fn a_released_key_is_free_as_attempt_1() {
     let engine = engine(&TestStore::new());
     assert_eq!(granted(&engine, &key()).await.release().await.unwrap(), ReleaseOutcome::Released);
     assert_eq!(granted(&engine, &key()).await.attempt().number, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn abandoned_it_is_taken_over_at_once() {
+async fn an_abandoned_key_is_taken_over_at_once() {
     let engine = engine(&TestStore::new());
     assert_eq!(granted(&engine, &key()).await.abandon().await.unwrap(), AbandonOutcome::Abandoned);
     assert_eq!(granted(&engine, &key()).await.attempt().number, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_zombie_is_told_that_it_lost_whatever_it_does() {
+async fn a_zombie_gets_lost_whatever_it_does() {
     let store = TestStore::new();
     let engine = engine(&store);
     for end in 0..3 {
@@ -127,7 +128,7 @@ async fn a_zombie_is_told_that_it_lost_whatever_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_refused_is_told_why() {
+async fn a_refused_caller_learns_why() {
     let engine = engine(&TestStore::new());
     let held = granted(&engine, &key()).await;
     let refused = engine.reserve(&key(), &fingerprint()).await.unwrap();

@@ -1,6 +1,5 @@
 //! What an operator can do about a run of unknown outcome.
 
-use crate::support::span;
 use std::time::Duration;
 
 use idem_core::store::Completion;
@@ -11,7 +10,7 @@ use idem_core::{
 use tokio::time::{advance, sleep, timeout};
 
 use crate::support::{
-    Fault, LEASE, TestStore, attempt_number, engine_with, fingerprint, granted, key, until_called,
+    Fault, LEASE, TestStore, attempt_number, engine_with, fingerprint, granted, key, span, until_called,
 };
 
 fn refusing(store: &TestStore) -> Engine {
@@ -54,7 +53,7 @@ async fn an_expired_key_can_be_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_owner_is_left_alone_and_only_looked_at() {
+async fn a_live_owner_is_not_disturbed() {
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
     advance(Duration::from_secs(20)).await;
@@ -68,7 +67,7 @@ async fn a_live_owner_is_left_alone_and_only_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_frees_its_key_just_before_the_operator_has_it_is_not_overruled() {
+async fn an_owner_that_releases_just_before_the_operator_reserves_is_not_overruled() {
     let store = TestStore::new();
     let engine = refusing(&store);
     let owner = store.reserved_elsewhere(&key()).await;
@@ -103,7 +102,7 @@ async fn a_completed_key_keeps_its_answer_and_an_unknown_one_is_not_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_the_store_calls_too_large_resolves_the_key_as_not_kept() {
+async fn an_answer_that_is_too_large_resolves_the_key_as_not_kept() {
     let store = TestStore::new();
     let engine = refusing(&store);
     store.reserved_elsewhere(&key()).await;
@@ -114,7 +113,7 @@ async fn an_answer_that_the_store_calls_too_large_resolves_the_key_as_not_kept()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_completion_that_fails_leaves_the_key_blocked_and_to_be_resolved_again() {
+async fn a_failed_completion_leaves_the_key_blocked_until_it_is_resolved() {
     let store = TestStore::new();
     let engine = refusing(&store);
     store.reserved_elsewhere(&key()).await;
@@ -131,7 +130,7 @@ async fn a_completion_that_fails_leaves_the_key_blocked_and_to_be_resolved_again
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_while_it_completes_it_goes_on_and_if_that_fails_the_key_can_be_resolved_again() {
+async fn a_resolve_dropped_while_it_completes_continues_or_can_be_repeated() {
     for is_back in [true, false] {
         let store = TestStore::new();
         let engine = refusing(&store);
@@ -152,7 +151,7 @@ async fn dropped_while_it_completes_it_goes_on_and_if_that_fails_the_key_can_be_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_takeover_whose_outcome_is_unknown_leaves_the_key_blocked_and_to_be_resolved_again() {
+async fn a_takeover_of_unknown_outcome_leaves_the_key_blocked_until_it_is_resolved() {
     let store = TestStore::new();
     let engine = refusing(&store);
     store.reserved_elsewhere(&key()).await;
@@ -171,7 +170,7 @@ async fn a_takeover_whose_outcome_is_unknown_leaves_the_key_blocked_and_to_be_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_while_it_takes_the_key_over_it_leaves_the_key_blocked_and_to_be_resolved_again() {
+async fn a_resolve_dropped_during_the_takeover_leaves_the_key_blocked_until_resolved() {
     let store = TestStore::new();
     let engine = refusing(&store);
     store.reserved_elsewhere(&key()).await;

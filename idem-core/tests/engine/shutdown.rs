@@ -43,7 +43,7 @@ fn is_shutdown(error: &StoreError) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_refuses_new_runs_awaits_those_under_way_and_abandons_the_rest() {
+async fn shutdown_refuses_new_runs_awaits_running_ones_and_abandons_the_rest() {
     let store = TestStore::new();
     let engine = engine(&store);
     for (name, seconds) in [("short", 1), ("longer", 9), ("too long", 100)] {
@@ -69,7 +69,7 @@ async fn it_refuses_new_runs_awaits_those_under_way_and_abandons_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_returns_as_soon_as_the_last_run_is_over() {
+async fn shutdown_returns_as_soon_as_the_last_run_is_over() {
     let engine = engine(&TestStore::new());
     run(&engine, "short", Duration::from_secs(3));
     sleep(Duration::from_secs(1)).await;
@@ -81,7 +81,7 @@ async fn it_returns_as_soon_as_the_last_run_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_outlives_it_is_told_at_once() {
+async fn a_handler_that_outlives_the_shutdown_learns_it_at_once() {
     let store = TestStore::new();
     let engine = engine(&store);
     let stopping = engine.clone();
@@ -97,7 +97,7 @@ async fn a_handler_that_outlives_it_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_is_reported_and_does_not_hold_it_up() {
+async fn a_store_that_is_down_does_not_delay_the_shutdown() {
     for fault in [Fault::Refused(StoreErrorKind::Unavailable), Fault::Stuck] {
         let store = TestStore::new();
         store.fail_all(Operation::Abandon, fault);
@@ -131,7 +131,7 @@ async fn a_caller_that_waits_for_another_process_is_refused_at_once_and_never_ru
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_whose_reservation_is_under_way_is_refused_and_its_key_given_back() {
+async fn a_caller_whose_reservation_is_being_sent_is_refused_and_its_key_released() {
     for fault in [Fault::Slow(Duration::from_secs(2)), Fault::Silent] {
         let store = TestStore::new();
         store.fail_next(Operation::Reserve, fault);
@@ -147,7 +147,7 @@ async fn a_caller_whose_reservation_is_under_way_is_refused_and_its_key_given_ba
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_granted_at_the_very_instant_of_a_shutdown_is_given_back() {
+async fn a_key_that_is_granted_at_the_instant_of_a_shutdown_is_released() {
     let store = TestStore::new();
     let engine = engine(&store);
     store.shut_down_during_next(&engine);
@@ -193,7 +193,7 @@ async fn an_abandon_whose_reply_was_lost_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_128_abandons_are_under_way_at_once() {
+async fn at_most_128_abandons_are_sent_at_once() {
     let store = TestStore::new();
     let engine = engine(&store);
     let mut held = Vec::new();
@@ -206,7 +206,7 @@ async fn no_more_than_128_abandons_are_under_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_holds_an_abandoned_reservation_has_lost_it_before_another_attempt_runs() {
+async fn an_abandoned_reservation_is_lost_before_another_attempt_runs() {
     let store = TestStore::new();
     let engine = engine(&store);
     let held = granted(&engine, &key()).await;
@@ -216,7 +216,7 @@ async fn whoever_holds_an_abandoned_reservation_has_lost_it_before_another_attem
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_without_protection_that_goes_on_is_reported() {
+async fn an_unprotected_run_that_continues_is_reported() {
     let store = TestStore::new();
     store.fail_all(Operation::Reserve, Fault::Refused(StoreErrorKind::Unavailable));
     let engine = engine_with(&store, |settings| settings.store_failure(StoreFailurePolicy::FailOpen));

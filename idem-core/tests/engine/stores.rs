@@ -1,4 +1,4 @@
-//! Stores whose answers [`TestStore`](crate::support::TestStore) cannot be told to give.
+//! Stores whose answers [`TestStore`](crate::support::TestStore) cannot give.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use idem_core::{
 
 use crate::support::fingerprint;
 
-/// Shows a lease that is over and yet does not give the key away, as a store does whose record is locked by somebody
-/// else at the moment. Panics when it is asked in a hot loop.
+/// Shows a lease that is over and still refuses the key, as a store does while another process locks the record. Panics
+/// when it is called in a hot loop.
 #[derive(Debug, Default)]
 pub(crate) struct LockedStore {
     reservations: AtomicUsize,
@@ -30,8 +30,8 @@ impl LockedStore {
 #[async_trait]
 impl ReservationStore for LockedStore {
     async fn reserve(&self, _: &Key, _: ReserveRequest) -> Result<ReserveOutcome, StoreError> {
-        let asked = self.reservations.fetch_add(1, Ordering::SeqCst);
-        assert!(asked < 10_000, "asked in a hot loop");
+        let calls = self.reservations.fetch_add(1, Ordering::SeqCst);
+        assert!(calls < 10_000, "called in a hot loop");
         tokio::task::yield_now().await;
         Ok(ReserveOutcome::InFlight { attempt: 1, lease_left: Duration::from_micros(1) })
     }

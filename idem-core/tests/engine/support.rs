@@ -1,6 +1,5 @@
-//! A store for the engine's tests: the state machine over a map, on tokio's clock, that fails when it is told to.
+//! A store for the engine's tests: the state machine over a map, on tokio's clock, with faults on demand.
 
-use idem_core::store::Span;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_core::store::{
-    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Timestamp, transition,
+    Completion, OwnerToken, Record, RecordView, ReserveOutcome, ReserveRequest, Span, Timestamp, transition,
 };
 use idem_core::{
     AbandonOutcome, Admission, Attempt, CompleteOutcome, Effect, Engine, EngineBuilder, Fingerprint,
@@ -20,7 +19,7 @@ use idem_core::{
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
-/// What goes wrong with one call.
+/// The fault of one call.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// It fails and has no effect.
@@ -31,7 +30,7 @@ pub(crate) enum Fault {
     ReplyLost,
     /// It takes effect, and never answers.
     Silent,
-    /// It takes this long, and then goes on.
+    /// It takes this long, and then continues.
     Slow(Duration),
     /// It has no effect and never answers.
     Stuck,
@@ -57,7 +56,7 @@ struct Inner {
     shut_down: Mutex<Option<Engine>>,
 }
 
-/// How many calls of an operation are under way, and how many were at the most.
+/// How many calls of an operation are in progress now, and the greatest number so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct AtOnce {
     now: usize,
@@ -80,17 +79,17 @@ impl TestStore {
         }
     }
 
-    /// The next call of this operation goes wrong; told several times, so do the following ones.
+    /// The next call of this operation fails. Called several times, so do the calls after it.
     pub(crate) fn fail_next(&self, operation: Operation, fault: Fault) {
         self.inner.once.lock().unwrap().push_back((operation, fault));
     }
 
-    /// Every call of this operation goes wrong from now on.
+    /// Every call of this operation fails from now on.
     pub(crate) fn fail_all(&self, operation: Operation, fault: Fault) {
         self.inner.always.lock().unwrap().insert(operation, fault);
     }
 
-    /// Every call of this operation for a key of this scope goes wrong from now on.
+    /// Every call of this operation for a key of this scope fails from now on.
     pub(crate) fn fail_scope(&self, scope: &'static str, operation: Operation, fault: Fault) {
         self.inner.in_scope.lock().unwrap().push((operation, scope, fault));
     }
@@ -100,7 +99,7 @@ impl TestStore {
         *self.inner.shut_down.lock().unwrap() = Some(engine.clone());
     }
 
-    /// What was to go wrong for good does so no more.
+    /// Ends the permanent faults.
     pub(crate) fn heal(&self) {
         self.inner.in_scope.lock().unwrap().clear();
         self.inner.always.lock().unwrap().clear();
@@ -116,12 +115,12 @@ impl TestStore {
         self.inner.calls.lock().unwrap().len()
     }
 
-    /// How many calls of this operation were under way at once at the most.
+    /// The greatest number of calls of this operation that were in progress at once.
     pub(crate) fn most_at_once(&self, operation: Operation) -> usize {
         self.at_once(operation).most
     }
 
-    /// How many calls of this operation are under way.
+    /// How many calls of this operation are in progress.
     pub(crate) fn under_way(&self, operation: Operation) -> usize {
         self.at_once(operation).now
     }
@@ -130,7 +129,7 @@ impl TestStore {
         self.inner.under_way.lock().unwrap().get(&operation).copied().unwrap_or_default()
     }
 
-    /// Another owner takes the key over, as another process would after a lease that ended there.
+    /// Another owner takes the key over, as another process would after the end of the lease.
     pub(crate) fn steal(&self, key: &Key) -> OwnerToken {
         let thief = OwnerToken::random();
         let mut records = self.inner.records.lock().unwrap();
@@ -138,7 +137,7 @@ impl TestStore {
         thief
     }
 
-    /// Another process owns the key, and is never heard of again.
+    /// Another process owns the key, and never calls again.
     pub(crate) async fn reserved_elsewhere(&self, key: &Key) -> OwnerToken {
         let owner = OwnerToken::random();
         let outcome =
@@ -152,7 +151,7 @@ impl TestStore {
         Timestamp::from_micros(1_700_000_000_000_000 + elapsed)
     }
 
-    /// What goes wrong with the call that is being made.
+    /// The fault of the call that is being made.
     fn fault(&self, operation: Operation, key: &Key) -> Option<Fault> {
         let mut once = self.inner.once.lock().unwrap();
         if let Some(index) = once.iter().position(|(failing, _)| *failing == operation) {
@@ -178,7 +177,7 @@ impl TestStore {
         match &fault {
             Some(Fault::Refused(kind)) => return Err(StoreError::new(*kind, Effect::NotApplied, operation)),
             Some(Fault::Unclear(kind)) => return Err(StoreError::new(*kind, Effect::Unknown, operation)),
-            Some(Fault::Panic) => panic!("the store panics as it was told to"),
+            Some(Fault::Panic) => panic!("the store panics on demand"),
             Some(Fault::Slow(delay)) => sleep(*delay).await,
             Some(Fault::Stuck) => pending().await,
             Some(Fault::ReplyLost | Fault::Silent) | None => {}
@@ -206,7 +205,7 @@ impl TestStore {
     }
 }
 
-/// One call under way, until it is answered or dropped.
+/// One call in progress, until it is answered or dropped.
 struct UnderWay<'a> {
     inner: &'a Inner,
     operation: Operation,
@@ -259,8 +258,8 @@ impl ReservationStore for TestStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<RecordView>, StoreError> {
-        let look = |found: Option<&Record>, now| Ok((found.and_then(|record| record.view(now)), None));
-        self.run(Operation::Get, key, look).await
+        let view = |found: Option<&Record>, now| Ok((found.and_then(|record| record.view(now)), None));
+        self.run(Operation::Get, key, view).await
     }
 
     async fn sweep(&self, _limit: usize) -> Result<usize, StoreError> {
@@ -290,16 +289,16 @@ pub(crate) fn engine_with(
     settings(Engine::builder(store.clone()).lease(LEASE)).build().unwrap()
 }
 
-/// An engine whose callers wait for each other for at most so long.
 pub(crate) fn span(duration: Duration) -> Span {
     Span::new(duration).unwrap()
 }
 
-pub(crate) fn waiting_engine(store: &TestStore, at_most: Duration) -> Engine {
-    engine_with(store, |settings| settings.in_flight(InFlightPolicy::Wait { timeout: at_most }))
+/// An engine whose callers wait for each other for at most `timeout`.
+pub(crate) fn waiting_engine(store: &TestStore, timeout: Duration) -> Engine {
+    engine_with(store, |settings| settings.in_flight(InFlightPolicy::Wait { timeout }))
 }
 
-/// Runs a handler that answers which attempt it is.
+/// Runs a handler that returns the number of its attempt.
 pub(crate) async fn attempt_number(engine: &Engine) -> Outcome<u32> {
     let handler = async |attempt: Attempt| Ok::<_, String>(attempt.number);
     engine.execute(&key(), &fingerprint(), handler).await.unwrap()
@@ -325,7 +324,7 @@ pub(crate) async fn granted(engine: &Engine, key: &Key) -> Reservation {
     }
 }
 
-/// Waits until the store was asked, without letting time pass.
+/// Waits until the store was called, without letting time pass.
 pub(crate) async fn until_called(store: &TestStore, operation: Operation, times: usize) {
     for _ in 0..10_000 {
         if store.calls(operation) >= times {

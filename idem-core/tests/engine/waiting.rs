@@ -4,7 +4,6 @@ mod cost;
 mod store_failures;
 mod this_process;
 
-use crate::support::span;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use idem_core::{
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Fault, LEASE, TestStore, fingerprint, key, waiting_engine};
+use crate::support::{Fault, LEASE, TestStore, fingerprint, key, span, waiting_engine};
 
 const AT_MOST: Duration = Duration::from_secs(30);
 
@@ -75,7 +74,7 @@ async fn ten_thousand_waiters_cost_the_store_what_one_costs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_owner_in_another_process_is_watched_by_one_poll() {
+async fn an_owner_in_another_process_is_polled_by_one_waiter() {
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
     let runs = Arc::default();
@@ -102,7 +101,7 @@ async fn when_the_owner_vanishes_exactly_one_waiter_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_whose_time_is_up_is_told_when_to_come_back() {
+async fn a_waiter_whose_time_is_up_learns_when_to_ask_again() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     let start = Instant::now();
@@ -115,7 +114,7 @@ async fn a_waiter_whose_time_is_up_is_told_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_fails_passes_the_lead_to_the_next_waiter() {
+async fn a_failed_handler_makes_the_next_waiter_the_leader() {
     let store = TestStore::new();
     let engine = waiting_engine(&store, AT_MOST);
     let failing = engine.clone();
@@ -135,7 +134,7 @@ async fn a_handler_that_fails_passes_the_lead_to_the_next_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_goes_away_while_it_leads_passes_the_lead_on() {
+async fn a_leader_that_goes_away_makes_the_next_waiter_the_leader() {
     let store = TestStore::new();
     let engine = waiting_engine(&store, AT_MOST);
     let first_runs = Arc::default();
@@ -151,7 +150,7 @@ async fn a_caller_that_goes_away_while_it_leads_passes_the_lead_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_with_another_payload_are_told_of_the_mismatch_and_see_no_bytes() {
+async fn waiters_with_another_payload_get_a_mismatch_and_no_bytes() {
     let store = TestStore::new();
     let engine = waiting_engine(&store, AT_MOST);
     let runs = Arc::default();
@@ -165,7 +164,7 @@ async fn waiters_with_another_payload_are_told_of_the_mismatch_and_see_no_bytes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_changes_hands_to_another_payload_while_it_is_watched_shows_no_bytes() {
+async fn a_polled_record_that_goes_to_another_payload_shows_no_bytes() {
     let store = TestStore::new();
     let owner = store.reserved_elsewhere(&key()).await;
     let runs = Arc::default();
@@ -189,7 +188,7 @@ async fn a_record_that_changes_hands_to_another_payload_while_it_is_watched_show
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_was_not_kept_is_told_to_the_waiters_as_such() {
+async fn waiters_get_not_kept_for_an_answer_that_was_not_kept() {
     let store = TestStore::new();
     store.fail_next(Operation::Complete, Fault::Refused(StoreErrorKind::TooLarge));
     let runs = Arc::default();

@@ -32,7 +32,7 @@ async fn waiters_that_come_and_go_share_one_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_whose_time_is_up_together_ask_no_more() {
+async fn waiters_whose_time_is_up_together_send_nothing_more() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     let runs = Arc::default();
@@ -58,7 +58,7 @@ async fn a_burst_with_another_payload_is_refused_by_few_reservations() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_that_comes_while_the_store_is_asked_is_refused_by_few_reservations() {
+async fn a_burst_during_a_reservation_is_refused_by_few_reservations() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     store.fail_all(Operation::Reserve, Fault::Slow(Duration::from_millis(10)));
@@ -67,7 +67,7 @@ async fn a_burst_that_comes_while_the_store_is_asked_is_refused_by_few_reservati
     let other = Fingerprint::from_parts(["another payload"]);
     let mut calls = call_as(other, &engine, 1, &runs);
     sleep(Duration::from_millis(5)).await;
-    // Too late for the refusal that is under way; they board again, and together.
+    // Too late for the refusal that is being sent. They join again, together.
     calls.extend(call_as(other, &engine, 100, &runs));
     for outcome in outcomes(calls).await {
         assert!(matches!(outcome, Outcome::FingerprintMismatch), "{outcome:?}");
@@ -95,7 +95,7 @@ async fn a_burst_after_an_expired_lease_is_refused_by_few_reservations() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_is_over_and_cannot_be_had_is_asked_for_ever_more_rarely() {
+async fn an_expired_record_that_stays_locked_is_reserved_less_and_less_often() {
     let store = Arc::new(LockedStore::default());
     let wait = InFlightPolicy::Wait { timeout: SECOND };
     let engine = Engine::builder(Arc::clone(&store)).in_flight(wait).build().unwrap();

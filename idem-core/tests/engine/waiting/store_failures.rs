@@ -1,4 +1,4 @@
-//! What waiters are told when the store fails.
+//! What waiters get when the store fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ fn fail_open(store: &TestStore, at_most: Duration, expired_lease: ExpiredLeasePo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_store_is_told_to_every_waiter_and_asked_once() {
+async fn every_waiter_gets_the_error_of_one_failed_reservation() {
     let store = TestStore::new();
     store.fail_all(Operation::Reserve, Fault::Stuck);
     let runs = Arc::default();
@@ -39,7 +39,7 @@ async fn a_failed_store_is_told_to_every_waiter_and_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_fails_for_good_is_told_to_every_waiter() {
+async fn every_waiter_gets_the_error_of_one_failed_poll() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     store.fail_all(Operation::Get, Fault::Refused(StoreErrorKind::Corrupt));
@@ -51,7 +51,7 @@ async fn a_poll_that_fails_for_good_is_told_to_every_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_fails_never_lets_a_waiter_run_beside_the_known_owner() {
+async fn a_failed_poll_never_lets_a_waiter_run_next_to_the_known_owner() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     store.fail_all(Operation::Get, Fault::Refused(StoreErrorKind::Unavailable));
@@ -64,7 +64,7 @@ async fn a_poll_that_fails_never_lets_a_waiter_run_beside_the_known_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_owner_that_is_not_to_be_taken_over_is_not_run_past_when_the_store_fails() {
+async fn fail_open_never_runs_after_an_expired_owner_under_refuse() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     let engine = fail_open(&store, LEASE * 5, ExpiredLeasePolicy::Refuse);
@@ -78,7 +78,7 @@ async fn an_expired_owner_that_is_not_to_be_taken_over_is_not_run_past_when_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_run_without_protection_run_one_after_another() {
+async fn unprotected_runs_of_one_request_run_one_after_another() {
     for fault in [Fault::Stuck, Fault::Refused(StoreErrorKind::Unavailable)] {
         let store = TestStore::new();
         store.fail_all(Operation::Reserve, fault);
@@ -112,7 +112,7 @@ async fn those_who_run_without_protection_run_one_after_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_hangs_holds_a_waiter_for_its_time_and_no_longer() {
+async fn a_poll_that_hangs_keeps_a_waiter_no_longer_than_its_timeout() {
     let store = TestStore::new();
     store.reserved_elsewhere(&key()).await;
     store.fail_all(Operation::Get, Fault::Stuck);

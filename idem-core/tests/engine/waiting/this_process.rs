@@ -1,6 +1,5 @@
 //! Waiting for a run of this process whose lease may end before it does.
 
-use crate::support::span;
 use std::time::Duration;
 
 use idem_core::store::Completion;
@@ -8,10 +7,10 @@ use idem_core::{Codec, InFlightPolicy, Outcome, ReservationStore, StoredValue};
 use tokio::time::{Instant, sleep};
 
 use super::AT_MOST;
-use crate::support::{LEASE, TestStore, attempt_number, engine_with, hang, key, waiting_engine};
+use crate::support::{LEASE, TestStore, attempt_number, engine_with, hang, key, span, waiting_engine};
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_hangs_keeps_its_waiters_for_its_lease_and_no_longer() {
+async fn a_handler_that_hangs_keeps_its_waiters_for_its_lease() {
     let held = LEASE * 2;
     let wait = InFlightPolicy::Wait { timeout: AT_MOST };
     // One comes long after the end of the lease, the other waits for it.
@@ -28,7 +27,7 @@ async fn a_handler_that_hangs_keeps_its_waiters_for_its_lease_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_was_accepted_elsewhere_reaches_those_who_wait_for_a_zombie() {
+async fn an_answer_accepted_elsewhere_reaches_the_waiters_of_a_zombie() {
     let store = TestStore::new();
     let engine = waiting_engine(&store, LEASE * 5);
     let zombie = hang(&engine);
@@ -43,7 +42,7 @@ async fn an_answer_that_was_accepted_elsewhere_reaches_those_who_wait_for_a_zomb
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_in_vain_is_told_of_the_lease_as_it_was_last_renewed() {
+async fn a_waiter_whose_time_is_up_learns_of_the_lease_as_last_renewed() {
     let store = TestStore::new();
     let engine = waiting_engine(&store, Duration::from_secs(10));
     let hung = hang(&engine);
