@@ -36,9 +36,9 @@ pub use record::{FencingToken, InvalidFencingToken, OwnerToken, Record, RecordVi
 /// - *Expired is absent.* From `expires_at` on, every operation treats a record as absent, whether or not it was swept.
 ///   Only its fence still counts: the next one is greater.
 ///
-/// [`transition`](crate::store::transition) is this contract as pure functions: a backend that can lock a record calls
-/// them under that lock. Other backends do the same in SQL or Lua. The conformance suite (`idem-conformance`)
-/// checks all of it against any implementation.
+/// [`transition`] is this contract as pure functions: a backend that can lock a record calls them under that lock. Other
+/// backends do the same in SQL or Lua. The conformance suite (`idem-conformance`) checks all of it against any
+/// implementation.
 ///
 /// # Invariants
 ///

@@ -6,20 +6,21 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use idem_core::{Fingerprint};
-//! use idem_core::store::{transition, OwnerToken, ReserveRequest, ReserveOutcome, Timestamp};
+//! use idem_core::Fingerprint;
+//! use idem_core::store::{OwnerToken, ReserveOutcome, ReserveRequest, Span, Timestamp, transition};
 //!
 //! let (alice, bob) = (OwnerToken::random(), OwnerToken::random());
-//! let ask = |owner| ReserveRequest::new(owner, Fingerprint::from_parts(["POST /db"]), Duration::from_secs(60));
+//! let minute = Span::new(Duration::from_secs(60))?;
+//! let request = |owner| ReserveRequest::new(owner, Fingerprint::from_parts(["POST /db"]), minute);
 //! let noon = Timestamp::from_micros(1_767_268_800_000_000);
 //!
-//! let (outcome, record) = transition::reserve(None, &ask(alice), noon)?;
+//! let (outcome, record) = transition::reserve(None, &request(alice), noon)?;
 //! assert!(matches!(outcome, ReserveOutcome::Reserved { attempt: 1, .. }));
 //!
-//! let (outcome, unchanged) = transition::reserve(record.as_ref(), &ask(bob), noon)?;
+//! let (outcome, unchanged) = transition::reserve(record.as_ref(), &request(bob), noon)?;
 //! assert_eq!(outcome, ReserveOutcome::InFlight { attempt: 1, lease_left: Duration::from_secs(60) });
 //! assert_eq!(unchanged, None);
-//! # Ok::<(), idem_core::StoreError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! INV-1: an expired record counts as absent, in every function and before anything else, so that no outcome depends on
