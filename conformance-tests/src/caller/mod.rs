@@ -14,7 +14,7 @@ use crate::values::{HOUR, fingerprint, span};
 /// One caller of one key: a store, the key, and a request with its own token.
 ///
 /// A test that calls a [`ReservationStore`] directly spends most of its lines on requests, tokens and matches. A caller
-/// has three methods for each operation; `reserve` stands for all of them:
+/// has three methods for each operation, for example:
 ///
 /// - [`reserve`](Self::reserve) returns the outcome. An error of the store fails the test.
 /// - [`reserved`](Self::reserved) also fails the test unless the operation succeeds.

@@ -82,7 +82,7 @@ async fn n33_its_complete_is_lost_if_the_key_was_taken(cx: Context) {
     assert_eq!(owner.complete("the owner's").await, CompleteOutcome::Completed);
 }
 
-/// It found out in the meantime that nothing had happened.
+/// The owner found out in the meantime that nothing had happened.
 async fn n33_its_release_frees_the_key_if_it_was_not_taken(cx: Context) {
     let owner = cx.caller();
     owner.reserved().await;
@@ -152,7 +152,7 @@ async fn n35_an_abandoned_record_is_remembered_for_its_record_ttl(cx: Context) {
     assert_eq!(cx.caller().reserved().await.attempt, 2);
 }
 
-/// It counts from the abandon, not from the end of the lease that was given up.
+/// The time counts from the abandon, not from the end of the abandoned lease.
 async fn n35_an_abandoned_record_is_forgotten_after_its_record_ttl(cx: Context) {
     let owner = cx.caller().lease(10 * HOUR).record_ttl(HOUR);
     owner.reserved().await;

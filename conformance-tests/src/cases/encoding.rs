@@ -1,4 +1,4 @@
-//! Encoding and limits: what goes in comes out, byte for byte; what does not fit is refused whole.
+//! Encoding and limits: what goes in comes out byte for byte, and what does not fit is refused as a whole.
 
 use idem_core::store::{ReserveOutcome, State, StateView};
 use idem_core::{CompleteOutcome, Effect, InvalidKey, Key, MAX_PART_BYTES, StoreErrorKind};
@@ -32,7 +32,7 @@ async fn n88_nul_bytes_in_keys_count(cx: Context) {
 }
 
 async fn n88_answers_may_hold_every_byte_value(cx: Context) {
-    // No part of it is valid UTF-8 for long, and it has NUL in the middle and at both ends.
+    // Hardly any part of it is valid UTF-8, and it has NUL in the middle and at both ends.
     let body: Vec<u8> = (0..=u8::MAX).chain((0..=u8::MAX).rev()).collect();
     let owner = cx.caller();
     owner.reserved().await;

@@ -1,4 +1,4 @@
-//! Fencing: a number that grows with every owner, so that what they change can refuse the late ones.
+//! Fencing: a number that grows with every owner, so that a resource can refuse late writes.
 
 use idem_core::{Effect, FencingToken};
 
@@ -117,7 +117,7 @@ fn near_the_last(below: u64) -> FencingToken {
     FencingToken::new(FencingToken::MAX.get() - below).expect("it is far above zero")
 }
 
-/// What a handler changes, as it should be: it remembers the greatest fence that it has seen.
+/// A resource that a handler changes. It remembers the greatest fence that it has seen.
 #[derive(Default)]
 struct Guarded {
     greatest: Option<FencingToken>,

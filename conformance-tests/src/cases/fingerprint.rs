@@ -1,4 +1,4 @@
-//! Fingerprint: the same key with another payload is a client's mistake, and is shown nothing.
+//! Fingerprint: the same key with another payload is a mistake of the client, which gets nothing.
 
 use idem_core::CompleteOutcome;
 use idem_core::store::ReserveOutcome;

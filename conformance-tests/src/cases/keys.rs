@@ -1,4 +1,4 @@
-//! Adversarial keys: those that a careless store would take for one another, or would execute.
+//! Adversarial keys: keys that a careless store would confuse, or execute.
 
 use idem_core::store::ReserveOutcome;
 use idem_core::{CompleteOutcome, Key};

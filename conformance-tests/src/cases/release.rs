@@ -1,4 +1,4 @@
-//! Release: nothing happened, so the key is free again; and the tombstone that keeps it so.
+//! Release: nothing happened, so the key is free again, and a tombstone keeps late calls out.
 
 use idem_core::store::ReserveOutcome;
 use idem_core::{AbandonOutcome, CompleteOutcome, ReleaseOutcome, RenewOutcome};
@@ -133,7 +133,7 @@ async fn n28_after_a_release_the_token_owns_nothing(cx: Context) {
     assert_eq!(owner.abandon().await, AbandonOutcome::Lost);
 }
 
-/// A reservation that is still on its way when its owner gives up must not bring the run back to life.
+/// A reservation that arrives after its owner gave up must not revive the run.
 async fn n28_a_tombstone_outlives_five_minutes(cx: Context) {
     let owner = cx.caller().lease(SECOND).record_ttl(SECOND);
     owner.reserved().await;

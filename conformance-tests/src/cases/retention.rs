@@ -144,8 +144,7 @@ async fn completed_and_expired(cx: &Context) -> Caller {
     owner
 }
 
-/// The case's usual key is not among them. They are made before any expires, since a store may sweep a little with
-/// each new key.
+/// Keys other than the usual one. They are made before any expires, because a store may sweep a little with each new key.
 async fn ten_expired_records(cx: &Context) {
     let owners: Vec<_> = (0..10).map(|number| cx.caller_of(&key("expired", format!("{number}")))).collect();
     for owner in &owners {

@@ -1,4 +1,4 @@
-//! Unknown outcomes: a call whose answer was lost is sent again with its token, and has no second effect.
+//! Unknown outcomes: a call whose reply was lost is resent with its token, and has no second effect.
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ async fn n79_a_dropped_abandon_leaves_a_defined_answer(cx: Context) {
     assert_eq!(cx.caller().reserved().await.attempt, 2);
 }
 
-/// The owner gave the reservation up as unknown and released it, as the engine does; then the request arrives.
+/// The owner gave up an unknown reservation and released it, as the engine does. Then the request arrives.
 async fn n80_a_reserve_that_arrives_after_its_owner_released_is_stale(cx: Context) {
     let (owner, late) = reserved_late(&cx).await;
     assert_eq!(owner.release().await, ReleaseOutcome::AlreadyReleased);

@@ -139,8 +139,7 @@ impl ReservationStore for Loose {
     }
 }
 
-/// Waits in real time, with the thread, so that a paused clock is not moved by it; not at all where there are no other
-/// threads to wait for.
+/// Blocks the thread in real time, so that a paused clock does not move. Does nothing if there is only one thread.
 async fn wait_until(is_reached: impl Fn() -> bool) {
     if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
         return;

@@ -1,4 +1,4 @@
-//! The guard: for callers who settle a reservation themselves.
+//! The guard: for callers that settle a reservation themselves.
 
 use idem_core::{
     AbandonOutcome, Admission, CompleteOutcome, Engine, ReleaseOutcome, RenewOutcome, Reservation,

@@ -1,4 +1,4 @@
-//! The heartbeat: a lease that is kept, one that is lost, and one that has been kept long enough.
+//! The heartbeat: a lease that is kept, one that is lost, and one that reaches its limit.
 
 use std::convert::Infallible;
 

@@ -40,8 +40,8 @@ async fn n110_a_shutdown_waits_for_what_ends(cx: Context) {
         let engine = engine.clone();
         async move { engine.shutdown(HOUR).await }
     });
-    // It begins before anything is asked for. A store that does not answer at once would otherwise have a question
-    // under way by then, and the engine would wait for that, too.
+    // The shutdown begins before any other call. Otherwise a slow store could have a call in flight by then, and the
+    // engine would wait for that too.
     tokio::task::yield_now().await;
     let is_closed = async || engine.reserve(&cx.key(), &fingerprint("payload")).await.is_err();
     cx.until("nothing new is let in", is_closed).await;

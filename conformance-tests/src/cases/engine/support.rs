@@ -1,4 +1,4 @@
-//! Engines, handlers and questions that the cases share.
+//! Engines and handlers that the cases share.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -1,4 +1,4 @@
-//! Waiting: callers who would rather wait for another's answer than be refused, and what they cost the store.
+//! Waiting: callers that wait for another's answer, and what they cost the store.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -102,7 +102,7 @@ async fn n72_a_slow_key_delays_no_other(cx: Context) {
     waiters.iter().for_each(JoinHandle::abort);
 }
 
-/// The waiter sets out a little later each time, so that in some round it comes at the very instant.
+/// The waiter starts a little later each time, so that in some round it comes at the very instant.
 async fn n73_a_waiter_that_joins_at_the_instant_of_completion_gets_the_answer(cx: Context) {
     for delay in 0..40 {
         let engine = waiting(cx.store());
@@ -147,7 +147,7 @@ async fn n74_waiters_with_another_payload_get_no_bytes(cx: Context) {
     }
 }
 
-/// A thousand callers of one engine, whose handler ends only when all of them have come.
+/// A thousand callers of one engine, whose handler ends only when all of them have joined.
 async fn a_thousand_waiters(cx: &Context) -> (Vec<Executed>, Counted) {
     let counted = Counted::new(cx.store());
     let engine = waiting(counted.clone());

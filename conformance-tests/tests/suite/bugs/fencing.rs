@@ -82,7 +82,7 @@ pub(crate) const BUGS: &[Broken] = &[
         &["fencing::n51_fences_increase_across_lives", "fencing::n51_fences_increase_across_swept_lives"],
     ),
     Broken::rules(
-        "counts fences on from the last record, and knows no clock",
+        "counts fences from the last record, without the clock",
         Rules {
             reserve: |found, request, now| {
                 let (outcome, write) = transition::reserve(found, request, now)?;
@@ -103,7 +103,7 @@ pub(crate) const BUGS: &[Broken] = &[
         &["fencing::n51_fences_increase_across_swept_lives"],
     ),
     Broken::rules(
-        "gives the last fence again and again",
+        "repeats the last fence",
         Rules {
             reserve: |found, request, now| match transition::reserve(found, request, now) {
                 Err(_) => {

@@ -1,4 +1,4 @@
-//! Stores that show what is not there, hide what is, or change it by looking.
+//! Stores that show a record that does not exist, hide one that does, or change one by reading it.
 
 use idem_conformance::span;
 use std::time::Duration;
@@ -128,7 +128,7 @@ pub(crate) const BUGS: &[Broken] = &[
         &["get::n38_a_completed_record_shows_its_age"],
     ),
     Broken::rules(
-        "renews a lease that is looked at",
+        "renews a lease that is read",
         Rules {
             get: |found, now| {
                 let renewed = found.and_then(|record| match &record.state {
@@ -142,7 +142,7 @@ pub(crate) const BUGS: &[Broken] = &[
         &["get::n39_ten_thousand_gets_extend_no_lease"],
     ),
     Broken::rules(
-        "keeps an answer longer when it is looked at",
+        "keeps an answer longer when it is read",
         Rules {
             get: |found, now| {
                 let kept =

@@ -91,7 +91,7 @@ const fn addressed(
     Broken::rules(name, Rules { address, ..Rules::CORRECT }, caught_by)
 }
 
-/// Both parts changed, and kept apart.
+/// Both parts of a key, changed and kept apart.
 fn changed(key: &Key, change: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let (scope, name) = (change(key.scope()), change(key.name()));
     let length = (scope.len() as u64).to_le_bytes();

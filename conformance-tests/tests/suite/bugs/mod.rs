@@ -1,6 +1,7 @@
 //! The planted bugs, with a file for each chapter of the scenarios.
 
 mod abandon;
+mod answers;
 mod complete;
 mod fencing;
 mod fingerprint;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Broken> {
     let chapters = [
         reserve::BUGS,
         complete::BUGS,
+        answers::BUGS,
         release::BUGS,
         abandon::BUGS,
         get::BUGS,

@@ -1,4 +1,4 @@
-//! Stores that free a key for the wrong caller, or bring a released run back to life.
+//! Stores that free a key for the wrong caller, or revive a released run.
 
 use idem_conformance::span;
 use std::time::Duration;

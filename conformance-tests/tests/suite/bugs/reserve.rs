@@ -49,7 +49,7 @@ pub(crate) const BUGS: &[Broken] = &[
                 Some(record)
                     if in_flight(record) && !record.is_expired(now) && record.owner == request.owner =>
                 {
-                    let stranger = Record { owner: NOBODY, ..record.clone() };
+                    let stranger = Record { owner: STRANGER, ..record.clone() };
                     transition::reserve(Some(&stranger), request, now)
                 }
                 found => transition::reserve(found, request, now),
@@ -93,7 +93,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             reserve: |found, request, now| match found.map(|record| (record, &record.state)) {
                 Some((record, State::InFlight { lease_until, .. })) if now >= *lease_until => {
-                    let stranger = Record { owner: NOBODY, ..record.clone() };
+                    let stranger = Record { owner: STRANGER, ..record.clone() };
                     transition::reserve(Some(&stranger), request, now)
                 }
                 _ => transition::reserve(found, request, now),
@@ -119,7 +119,7 @@ pub(crate) const BUGS: &[Broken] = &[
         &["reserve::n03_another_owner_during_the_lease_is_in_flight"],
     ),
     Broken::rules(
-        "names the first attempt to everyone",
+        "gives everyone the number of the first attempt",
         Rules {
             reserve: |found, request, now| {
                 let (outcome, write) = transition::reserve(found, request, now)?;
@@ -162,7 +162,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             reserve: |found, request, now| match found.map(|record| &record.state) {
                 Some(State::Completed { .. }) => {
-                    let stranger = ReserveRequest::new(NOBODY, request.fingerprint, request.lease);
+                    let stranger = ReserveRequest::new(STRANGER, request.fingerprint, request.lease);
                     let stranger = stranger.record_ttl(request.record_ttl);
                     let (outcome, write) = transition::reserve(found, &stranger, now)?;
                     Ok(altered((outcome, write), |record| record.owner = request.owner))
@@ -178,7 +178,7 @@ pub(crate) const BUGS: &[Broken] = &[
         Rules {
             reserve: |found, request, now| match found.map(|record| &record.state) {
                 Some(State::Released) => {
-                    let of_another = found.cloned().map(|record| Record { owner: NOBODY, ..record });
+                    let of_another = found.cloned().map(|record| Record { owner: STRANGER, ..record });
                     transition::reserve(of_another.as_ref(), request, now)
                 }
                 _ => transition::reserve(found, request, now),
@@ -299,7 +299,7 @@ pub(crate) const BUGS: &[Broken] = &[
     ),
 ];
 
-const NOBODY: OwnerToken = OwnerToken::from_bytes([0; 16]);
+const STRANGER: OwnerToken = OwnerToken::from_bytes([0; 16]);
 
 fn in_flight(record: &Record) -> bool {
     matches!(record.state, State::InFlight { .. })

@@ -98,7 +98,7 @@ pub(crate) const BUGS: &[Broken] = &[
         &["retention::n61_the_instant_at_which_an_answer_expires_is_the_same_for_all"],
     ),
     Broken::rules(
-        "lets the expired answer shine through a new reservation",
+        "shows the expired answer under a new reservation",
         Rules {
             reserve: |found, request, now| {
                 let (outcome, write) = transition::reserve(found, request, now)?;
