@@ -273,6 +273,8 @@ mod golden;
 mod tests {
     #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
