@@ -2,22 +2,39 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-/// The payload of a panic.
+use pin_project_lite::pin_project;
+
+/// What a panic carries.
 pub type Panic = Box<dyn Any + Send>;
 
-/// Runs a future to its end. If it panics, returns the panic as an error.
+/// Runs a future to its end and returns its panic, if it panics, as an error.
 ///
-/// Unwind safety is asserted: the future is dropped after a panic. Do not use state that the future shared with its
-/// caller after that.
-pub async fn catch_unwind<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
+/// Unwind safety is asserted: the future is dropped after a panic, so nothing sees what it left half changed. The caller
+/// must not look at state that the future shared with it either.
+pub fn catch_unwind<F: Future>(future: F) -> impl Future<Output = Result<F::Output, Panic>> {
+    CatchUnwind { future }
+}
+
+pin_project! {
+    // An `async fn` would hold the future twice: as its argument, and pinned.
+    struct CatchUnwind<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, Panic>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
 }
