@@ -1,4 +1,4 @@
-//! The layer around a plain hyper service: it is bound to no framework.
+//! The layer around a plain hyper service, without a framework.
 //!
 //!     cargo run -p idem-http --example hyper
 //!     curl -i -X POST -H 'Idempotency-Key: "8e03978e"' -d 100 http://127.0.0.1:3000/payments
@@ -18,10 +18,10 @@ use idem_memory::MemoryStore;
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
 
-/// Pays, as far as this example is concerned.
+/// Pretends to pay.
 async fn pay(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let attempt = request.extensions().get::<Attempt>().map_or(1, |attempt| attempt.number);
-    // A guarded request's body has been read by the layer, and cannot fail; another one's can.
+    // The layer has read the body of a guarded request, so reading it cannot fail. Other bodies can fail.
     let amount = request.into_body().collect().await.map_or(Bytes::new(), Collected::to_bytes);
     let paid = format!("paid {} in attempt {attempt}\n", String::from_utf8_lossy(&amount));
     Ok(Response::new(Full::from(paid)))
@@ -30,7 +30,7 @@ async fn pay(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<By
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder(MemoryStore::new()).build()?;
-    // Every caller of this example is the same person.
+    // All callers of this example are one party.
     let layer = IdempotencyLayer::builder(engine).unscoped().build();
     let service = ServiceBuilder::new().layer(layer).service(service_fn(pay));
 

@@ -1,34 +1,21 @@
-//! For those who call (feature `client`): one key for every *logical* request, kept across its retries.
+//! A layer for clients (feature `client`): one key for each logical request, kept across its retries.
 //!
-//! [`RetryLayer`] goes around a client. It gives a `POST` or `PATCH` that has no `Idempotency-Key` a new one (a random UUID,
-//! as an RFC 8941 string) and sends the request again, with the same key and the same bytes, until it has an answer:
+//! [`RetryLayer`] wraps a client. It gives each `POST` or `PATCH` without an `Idempotency-Key` a new one: a random UUID
+//! as an RFC 8941 string. It sends the request again, with the same key and the same bytes, after an error of the
+//! connection, after 409 with `Retry-After` (the first request is still running), and after 429, 500, 502, 503 and 504.
 //!
-//! - after an error of the connection, since nobody knows how far the request came;
-//! - after 409 with `Retry-After` (the first one is still running), 429, 500, 502, 503 and 504.
-//!
-//! Everything else is an answer. Above all 422 is: the key was used for another payload, and asking again cannot help.
+//! Every other response goes to the caller. That includes 422: the key was used for another request, and no retry can
+//! change that.
 //!
 //! ```
 //! use std::time::Duration;
-//! use bytes::Bytes;
-//! use http::{Request, Response};
-//! use http_body_util::Full;
 //! use idem_http::client::RetryLayer;
-//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::ServiceBuilder;
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), std::convert::Infallible> {
-//! # let http_client = service_fn(|request: Request<Full<Bytes>>| async move {
-//! #     assert!(request.headers().contains_key("idempotency-key"));
-//! #     Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
-//! # });
+//! # let http_client = tower::service_fn(|_: ()| async { Ok::<_, std::convert::Infallible>(()) });
 //! let client = ServiceBuilder::new()
-//!     .layer(RetryLayer::new().attempts(5).pause_at_most(Duration::from_secs(30)))
-//!     .service(http_client); // hyper-util's, say
-//! let request = Request::post("http://localhost/payments").body(Full::from("100 EUR")).unwrap();
-//! let response = client.oneshot(request).await?;
-//! # Ok(())
-//! # }
+//!     .layer(RetryLayer::new().max_attempts(5).max_pause(Duration::from_secs(30)))
+//!     .service(http_client); // for example the client of hyper-util
 //! ```
 
 use std::fmt;
@@ -38,17 +25,19 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use idem_core::backend::Backoff;
 use tower_layer::Layer;
 use tower_service::Service;
 use uuid::Uuid;
 
-/// Gives every logical request one key, and keeps it across retries.
+/// Gives each logical request one key, and keeps it across retries.
 #[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it wraps a client"]
 pub struct RetryLayer {
     policy: Policy,
 }
 
-/// A client that retries. Made by [`RetryLayer`].
+/// A client that retries. [`RetryLayer`] makes it.
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
     inner: S,
@@ -58,47 +47,44 @@ pub struct Retry<S> {
 #[derive(Clone, Debug)]
 struct Policy {
     key_header: HeaderName,
-    attempts: u32,
+    max_attempts: u32,
     first_pause: Duration,
-    pause_at_most: Duration,
+    max_pause: Duration,
 }
 
 impl RetryLayer {
-    /// Five attempts, the pauses between them from 100 ms up to 30 seconds.
+    /// Five attempts, with pauses from 100 ms to 30 seconds.
     pub fn new() -> Self {
         Self {
             policy: Policy {
                 key_header: HeaderName::from_static("idempotency-key"),
-                attempts: 5,
+                max_attempts: 5,
                 first_pause: Duration::from_millis(100),
-                pause_at_most: Duration::from_secs(30),
+                max_pause: Duration::from_secs(30),
             },
         }
     }
 
-    /// How often a request is sent at the most; at least once.
-    #[must_use]
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.policy.attempts = attempts.max(1);
+    /// Sets how often a request is sent at most. Zero counts as one. Default: 5.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.policy.max_attempts = attempts.max(1);
         self
     }
 
-    /// The first pause, where the server asks for none. Doubled for each attempt after that, with jitter.
-    #[must_use]
+    /// Sets the first pause, for responses without `Retry-After`. It doubles with each attempt, with jitter. Default:
+    /// 100 ms.
     pub fn first_pause(mut self, pause: Duration) -> Self {
         self.policy.first_pause = pause;
         self
     }
 
-    /// The longest pause, also if the server asks for a longer one.
-    #[must_use]
-    pub fn pause_at_most(mut self, pause: Duration) -> Self {
-        self.policy.pause_at_most = pause;
+    /// Sets the longest pause, even if the server asks for a longer one. Default: 30 seconds.
+    pub fn max_pause(mut self, pause: Duration) -> Self {
+        self.policy.max_pause = pause;
         self
     }
 
-    /// The header with the key. Default: `Idempotency-Key`.
-    #[must_use]
+    /// Sets the header that holds the key. Default: `Idempotency-Key`.
     pub fn key_header(mut self, name: HeaderName) -> Self {
         self.policy.key_header = name;
         self
@@ -144,14 +130,15 @@ where
         }
         request.headers_mut().entry(&policy.key_header).or_insert_with(new_key);
         Box::pin(async move {
-            for attempt in 1..policy.attempts {
-                let pause = match service.call(request.clone()).await {
-                    Ok(response) => match policy.pause_after(&response, attempt) {
-                        Some(pause) => pause,
+            let mut backoff = Backoff::new(policy.first_pause, policy.max_pause);
+            for _ in 1..policy.max_attempts {
+                let mut pause = backoff.next_pause();
+                if let Ok(response) = service.call(request.clone()).await {
+                    match policy.pause_after(&response, pause) {
+                        Some(asked) => pause = asked,
                         None => return Ok(response),
-                    },
-                    Err(_) => policy.pause(attempt),
-                };
+                    }
+                }
                 tokio::time::sleep(pause).await;
                 std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
             }
@@ -161,36 +148,28 @@ where
 }
 
 impl Policy {
-    /// How long to wait before the request is sent again; `None` if this is its answer.
-    fn pause_after<R>(&self, response: &Response<R>, attempt: u32) -> Option<Duration> {
+    /// The pause before the request is sent again, `backoff` unless the server asks for another. `None` if the response
+    /// is final.
+    fn pause_after<R>(&self, response: &Response<R>, backoff: Duration) -> Option<Duration> {
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let asked = asked.map(|seconds| Duration::from_secs(seconds).min(self.pause_at_most));
+        let asked = asked.map(|seconds| Duration::from_secs(seconds).min(self.max_pause));
         match response.status() {
-            // Without `Retry-After` it is a conflict that stays one.
+            // A conflict without `Retry-After` is final.
             StatusCode::CONFLICT => asked,
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::INTERNAL_SERVER_ERROR
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Some(asked.unwrap_or_else(|| self.pause(attempt))),
+            | StatusCode::GATEWAY_TIMEOUT => Some(asked.unwrap_or(backoff)),
             _ => None,
         }
-    }
-
-    /// The pause that this client chooses: half of it fixed, half by chance, so that clients that failed together do not
-    /// come back together.
-    fn pause(&self, attempt: u32) -> Duration {
-        let doubled = self.first_pause.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
-        let half = doubled.min(self.pause_at_most) / 2;
-        // The first byte of a UUID of version 4 is random.
-        half + half.mul_f64(f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0)
     }
 }
 
 /// A random UUID (version 4) as an RFC 8941 string.
 fn new_key() -> HeaderValue {
     let key = format!("\"{}\"", Uuid::new_v4());
-    // Hexadecimal digits, dashes and quotes are all visible ASCII.
+    // Hexadecimal digits, dashes and quotes are visible ASCII.
     #[allow(clippy::expect_used, reason = "proved above")]
     HeaderValue::try_from(key).expect("a quoted UUID")
 }

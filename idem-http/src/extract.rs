@@ -6,8 +6,8 @@
 //! use idem_http::extract::{Attempt, IdempotencyKey};
 //!
 //! async fn pay(attempt: Attempt, key: Option<IdempotencyKey>) -> String {
-//!     // Hand the fence to what is changed, and the downstream key to services that have idempotency of their own.
-//!     format!("attempt {} under fence {}: {}", attempt.number, attempt.fence, attempt.downstream_key())
+//!     // Pass the fence to the system that you change, and the downstream key to services that have keys of their own.
+//!     format!("attempt {} with fence {}: {}", attempt.number, attempt.fence, attempt.downstream_key())
 //! }
 //!
 //! let router: Router = Router::new().route("/payments", post(pay));
@@ -21,14 +21,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-pub use crate::key::IdempotencyKey;
-use crate::step::NoStep;
-pub use crate::step::TransactionalStep;
+pub use crate::request::key::IdempotencyKey;
+pub use crate::step::{TransactionalStep, TransactionalStepRejection};
 
-/// The attempt that a handler runs as: [`idem_core::Attempt`].
+/// The attempt that the handler runs as: an [`idem_core::Attempt`].
 ///
-/// A request that passes the layer by has none: it is answered with 500, since the route was meant to be guarded. Take
-/// an `Option` where both are meant.
+/// A request that bypassed the layer has none and gets a 500, because its route was meant to be guarded. Extract an
+/// `Option<Attempt>` if both kinds of request are allowed.
 #[derive(Clone, Debug)]
 pub struct Attempt(pub idem_core::Attempt);
 
@@ -41,10 +40,10 @@ impl Deref for Attempt {
 }
 
 impl<S: Sync> FromRequestParts<S> for Attempt {
-    type Rejection = NotGuarded;
+    type Rejection = NotGuardedRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotGuarded> {
-        parts.extensions.get().cloned().map(Self).ok_or(NotGuarded(()))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotGuardedRejection> {
+        parts.extensions.get().cloned().map(Self).ok_or(NotGuardedRejection(()))
     }
 }
 
@@ -57,10 +56,10 @@ impl<S: Sync> OptionalFromRequestParts<S> for Attempt {
 }
 
 impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
-    type Rejection = NotGuarded;
+    type Rejection = NotGuardedRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotGuarded> {
-        parts.extensions.get().cloned().ok_or(NotGuarded(()))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotGuardedRejection> {
+        parts.extensions.get().cloned().ok_or(NotGuardedRejection(()))
     }
 }
 
@@ -73,30 +72,30 @@ impl<S: Sync> OptionalFromRequestParts<S> for IdempotencyKey {
 }
 
 impl<S: Sync> FromRequestParts<S> for TransactionalStep {
-    type Rejection = NoStep;
+    type Rejection = TransactionalStepRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoStep> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, TransactionalStepRejection> {
         Self::take(&parts.extensions)
     }
 }
 
-/// The request has no key, or did not come through the layer.
+/// The request did not pass through the layer, or bypassed it: for example it has no key. A mistake of the service: 500.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request is not guarded: the idempotency layer is missing, or the request passed it by")]
-pub struct NotGuarded(());
+#[error("the request is not guarded: the idempotency layer is missing, or the request bypassed it")]
+pub struct NotGuardedRejection(());
 
-impl IntoResponse for NotGuarded {
+impl IntoResponse for NotGuardedRejection {
     fn into_response(self) -> Response {
         (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
     }
 }
 
-/// Without a store there is no transaction: 503. The others are mistakes of the service: 500.
-impl IntoResponse for NoStep {
+/// Without a store there is no transaction: 503. The other rejections are mistakes of the service: 500.
+impl IntoResponse for TransactionalStepRejection {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Unprotected => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotGuarded | Self::Taken => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotGuarded | Self::AlreadyTaken => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, self.to_string()).into_response()
     }

@@ -1,70 +1,85 @@
-//! A tower layer for idempotent HTTP, over the [idem](idem_core) engine.
+//! A tower layer for idempotent HTTP: each request runs once, and its duplicates get the first response.
 //!
-//! A client times out and sends its request again, or a user clicks twice. Behind this layer the handler runs once: the
-//! request's key is reserved before the handler runs, and every duplicate is told that it is running, or is given its
-//! answer.
+//! ```no_run
+//! use axum::{Router, routing::post};
+//! use idem_core::Engine;
+//! use idem_http::{IdempotencyLayer, Scope, ScopeError};
+//! use idem_memory::MemoryStore;
 //!
-//! - [`IdempotencyLayer`] goes around a service. Its builder asks one question: whose requests are these ([`Scope`])?
-//! - Two branches, one code path: the *explicit key* (`Idempotency-Key`), and, where it is asked for, the *fingerprint*:
-//!   a request without a key is its own key for a short while.
-//! - [`Disposition`] is what a response means: stored, released or abandoned. [`Dialect`] is what clients see.
-//! - [`TransactionalStep`] hands the reservation to handlers that complete it in a transaction of their own.
-//! - With the feature `axum` there are extractors and the matched route; with `client`, a layer for those who call.
+//! #[derive(Clone)]
+//! struct Tenant(String); // inserted into the request's extensions by your authentication
 //!
-//! What is stored for how long, where authentication, compression and timeouts belong, and what clients have to do is
-//! written in `docs/http.md`.
+//! # async fn example(listener: tokio::net::TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::builder(MemoryStore::new()).build()?;
+//! let idempotency = IdempotencyLayer::builder(engine)
+//!     .scope(|parts| {
+//!         let tenant = parts.extensions.get::<Tenant>().ok_or(ScopeError::unauthenticated())?;
+//!         Scope::principal(&tenant.0)
+//!     })
+//!     .require_key()
+//!     .build();
+//! let app = Router::new().route("/payments", post(async || "paid")).layer(idempotency);
+//! axum::serve(listener, app).await?;
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! # What passes by
+//! | task | item |
+//! |---|---|
+//! | guard a service | [`IdempotencyLayer::builder`] |
+//! | say whose requests these are | [`IdempotencyLayerBuilder::scope`], [`Scope`] |
+//! | refuse requests without a key | [`IdempotencyLayerBuilder::require_key`] |
+//! | deduplicate requests without a key | [`IdempotencyLayerBuilder::fingerprint`] |
+//! | choose which responses are stored | [`IdempotencyLayerBuilder::classify`], [`Disposition`] |
+//! | check permissions before a replay | [`IdempotencyLayerBuilder::authorize_replay`] |
+//! | change header names, statuses and error codes | [`WireOptions`], [`ProblemSpec`] |
+//! | commit the effect and the response in one transaction | [`TransactionalStep`] |
+//! | read the attempt and the key in an axum handler | [`extract`] (feature `axum`) |
+//! | retry as a client, with one key per logical request | [`client::RetryLayer`] (feature `client`) |
+//! | stop a process cleanly | [`IdempotencyLayer::shutdown`] |
+//! | find the names of events | [`observe`] |
 //!
-//! Methods other than `POST` and `PATCH`, `application/grpc*`, upgrades to other protocols, and requests without a key
-//! (unless [`require_key`](LayerBuilder::require_key) or [`fingerprint`](LayerBuilder::fingerprint) says otherwise). An
-//! event stream is sent as it comes; that its request was executed is recorded, and its duplicates are told so.
+//! The [integration guide](https://github.com/idem-rs/idem/blob/main/docs/http.md) says where the layer belongs among
+//! other layers, what is stored and for how long, and what clients have to do.
 //!
-//! # Where things are
+//! # Requests that bypass the layer
 //!
-//! A request goes through `service` (does it pass by?), `pass`, `key`, `scope`, `collect` (its body), `admit` (may it
-//! run?), `run` (the handler and what becomes of its response), `stored` (its bytes). `answer` and `dialect` are what the
-//! layer says itself.
+//! These requests run without protection: methods other than `POST` and `PATCH`, `application/grpc*`, upgrades to other
+//! protocols, and requests without a key, unless [`require_key`](IdempotencyLayerBuilder::require_key) or
+//! [`fingerprint`](IdempotencyLayerBuilder::fingerprint) is set.
 
 // On docs.rs, items that need a feature say which.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod admit;
-mod answer;
+mod admission;
 mod body;
 #[cfg(feature = "client")]
 pub mod client;
-mod collect;
-mod decide;
-mod dialect;
+mod config;
 #[cfg(feature = "axum")]
 pub mod extract;
-mod key;
 mod layer;
 pub mod observe;
-mod pass;
+mod request;
+mod response;
 mod run;
-mod scope;
 mod service;
 mod step;
-mod stored;
 mod unprotected;
 
 pub use body::{RequestBody, ResponseBody};
-pub use decide::{Disposition, Replay};
-pub use dialect::{Dialect, Reply};
-pub use key::IdempotencyKey;
-pub use layer::{Chosen, IdempotencyLayer, LayerBuilder, Shutdown, Unchosen};
-pub use scope::{Scope, ScopeError};
+pub use layer::{HasScope, IdempotencyLayer, IdempotencyLayerBuilder, NeedsScope, Scoped, ShutdownReport};
+pub use request::{IdempotencyKey, Scope, ScopeError};
+pub use response::{Disposition, ProblemSpec, Replay, WireOptions};
 pub use service::{Idempotency, ResponseFuture};
-pub use step::{NoStep, Recorder, TransactionalStep};
+pub use step::{ResponseEncoder, TransactionalStep, TransactionalStepRejection};
 
-/// The README's examples, compiled.
+/// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// And those of the integration guide.
+/// Compiles the examples of the integration guide.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../docs/http.md")]
 struct Guide;

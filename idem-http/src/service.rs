@@ -10,14 +10,14 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::admit;
+use crate::admission::admit;
 use crate::body::{BoxError, RequestBody, ResponseBody};
-use crate::key::{self, Sent};
-use crate::layer::{Config, WithoutKey};
-use crate::pass::passes_by;
-use crate::step::Handle;
+use crate::config::{Config, WithoutKey};
+use crate::request::bypass::bypasses;
+use crate::request::key::KeyHeader;
+use crate::step::slot::StepHandle;
 
-/// A service whose requests run once each. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+/// A service that runs each request once. [`IdempotencyLayer`](crate::IdempotencyLayer) makes it.
 #[derive(Clone)]
 pub struct Idempotency<S> {
     inner: S,
@@ -27,6 +27,18 @@ pub struct Idempotency<S> {
 impl<S> Idempotency<S> {
     pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config }
+    }
+
+    /// The key header of a request that this layer has to guard. `None` if the request bypasses the layer.
+    fn guarded<B>(&self, request: &Request<B>) -> Option<KeyHeader> {
+        // A request that this layer already guards further out would wait for itself.
+        if StepHandle::is_of(request.extensions(), &self.config) || bypasses(request, &self.config.methods) {
+            return None;
+        }
+        let header = KeyHeader::parse(request.headers(), &self.config.responder.wire.key_header);
+        let runs_unguarded =
+            header == KeyHeader::Missing && matches!(self.config.without_key, WithoutKey::Bypass);
+        (!runs_unguarded).then_some(header)
     }
 }
 
@@ -47,33 +59,30 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // A request that this very layer guards already, further out, would wait for itself.
-        let is_guarded = Handle::is_of(request.extensions(), &self.config);
-        if !is_guarded && !passes_by(&request, &self.config.methods) {
-            let sent = key::read(request.headers(), &self.config.dialect.key_header);
-            if sent != Sent::Nothing || !matches!(self.config.without_key, WithoutKey::PassBy) {
-                // The service that was asked whether it is ready is the one that is called.
-                let clone = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, clone);
-                let config = Arc::clone(&self.config);
-                let (parts, body) = request.into_parts();
-                let future: Guarded<R, S::Error> = Box::pin(admit::guard(config, ready, parts, body, sent));
-                return ResponseFuture { kind: Kind::Guarded { future } };
-            }
-        }
-        let future = self.inner.call(request.map(RequestBody::passed));
-        ResponseFuture { kind: Kind::Passed { future } }
+        let Some(header) = self.guarded(&request) else {
+            let future = self.inner.call(request.map(RequestBody::unread));
+            return ResponseFuture { kind: Kind::Bypassed { future } };
+        };
+        // The service that was polled for readiness is the one to call.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let (parts, body) = request.into_parts();
+        let future: Guarded<R, S::Error> =
+            Box::pin(admit(Arc::clone(&self.config), ready, parts, body, header));
+        ResponseFuture { kind: Kind::Guarded { future } }
     }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Idempotency<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Idempotency").field("inner", &self.inner).field("config", &self.config).finish()
+        f.debug_struct("Idempotency").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
 pin_project! {
-    /// The future of [`Idempotency`]. Dropping it cancels no handler that runs under a key.
+    /// The response future of [`Idempotency`](crate::Idempotency).
+    ///
+    /// Dropping it does not cancel a guarded handler, which runs in a task of its own.
     #[must_use = "futures do nothing unless they are polled"]
     pub struct ResponseFuture<F, R, E> {
         #[pin]
@@ -82,9 +91,9 @@ pin_project! {
 }
 
 pin_project! {
-    #[project = Projected]
+    #[project = KindProjection]
     enum Kind<F, R, E> {
-        Passed { #[pin] future: F },
+        Bypassed { #[pin] future: F },
         Guarded { future: Guarded<R, E> },
     }
 }
@@ -99,10 +108,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            Projected::Passed { future } => {
-                future.poll(cx).map_ok(|response| response.map(ResponseBody::passed))
+            KindProjection::Bypassed { future } => {
+                future.poll(cx).map_ok(|response| response.map(ResponseBody::unread))
             }
-            Projected::Guarded { future } => future.as_mut().poll(cx),
+            KindProjection::Guarded { future } => future.as_mut().poll(cx),
         }
     }
 }
@@ -125,7 +134,7 @@ mod tests {
     use crate::IdempotencyLayer;
 
     #[tokio::test]
-    async fn a_guarded_request_does_not_carry_its_run_about() {
+    async fn the_future_of_a_guarded_request_does_not_hold_its_run() {
         let engine = Engine::builder(MemoryStore::new()).build().unwrap();
         let layer = IdempotencyLayer::builder(engine).unscoped().build();
         let handler = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
@@ -133,8 +142,8 @@ mod tests {
         });
         let service = tower::Layer::layer(&layer, handler);
         let (parts, body) = Request::new(Full::new(Bytes::new())).into_parts();
-        let guarded = admit::guard(service.config, service.inner, parts, body, Sent::Invalid);
-        // It is copied to where it is polled: twice this costs a replay as much as its lookup.
+        let guarded = admit(service.config, service.inner, parts, body, KeyHeader::Invalid);
+        // The future is copied to the heap. At twice this size, the copy costs a replay as much as its lookup.
         assert!(size_of_val(&guarded) <= 2048, "{} bytes", size_of_val(&guarded));
     }
 }

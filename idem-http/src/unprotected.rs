@@ -1,39 +1,41 @@
-//! [`Unprotected`]: how many handlers run past a store that could not be reached. The engine knows nothing of them once
-//! it has let them in, and a shutdown has to wait for them all the same: their clients may have hung up.
+//! [`UnprotectedRuns`]: counts the handlers that run without protection because the store was unavailable.
+//!
+//! The engine does not count them after it admits them, but a shutdown has to wait for them too: their clients may have
+//! disconnected.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Counts the runs of a layer without protection.
+/// Counts the unprotected runs of a layer.
 #[derive(Debug, Default)]
-pub(crate) struct Unprotected {
+pub(crate) struct UnprotectedRuns {
     running: watch::Sender<usize>,
 }
 
-/// One of them. It is over when this is dropped.
+/// One unprotected run. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct UnprotectedRun {
     running: watch::Sender<usize>,
 }
 
-impl Unprotected {
-    pub(crate) fn begin(&self) -> Running {
+impl UnprotectedRuns {
+    pub(crate) fn begin(&self) -> UnprotectedRun {
         self.running.send_modify(|running| *running += 1);
-        Running { running: self.running.clone() }
+        UnprotectedRun { running: self.running.clone() }
     }
 
-    /// Waits until none is left or the time is up. How many are left.
-    pub(crate) async fn drained(&self, within: Duration) -> usize {
+    /// Waits until no run is left, at most for `deadline`. Returns how many are left.
+    pub(crate) async fn drained(&self, deadline: Duration) -> usize {
         let mut running = self.running.subscribe();
-        // Nothing is lost when the time is up: what remains is counted next.
-        let _ = timeout(within, running.wait_for(|running| *running == 0)).await;
+        // After a timeout, the rest is counted on the next line.
+        let _ = timeout(deadline, running.wait_for(|running| *running == 0)).await;
         *self.running.borrow()
     }
 }
 
-impl Drop for Running {
+impl Drop for UnprotectedRun {
     fn drop(&mut self) {
         self.running.send_modify(|running| *running -= 1);
     }

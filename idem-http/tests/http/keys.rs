@@ -1,18 +1,15 @@
-//! The key itself: missing, malformed, in either form; and the methods and protocols that need none.
+//! The key: missing, malformed, quoted or bare; and the methods and protocols that need none.
 
 use axum::extract::Request;
-use axum::response::Response;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::Full;
 use idem_core::Engine;
-use idem_http::{Dialect, IdempotencyKey, IdempotencyLayer, Reply};
+use idem_http::{
+    IdempotencyKey, IdempotencyLayer, IdempotencyLayerBuilder, ProblemSpec, Scoped, WireOptions,
+};
 
-use crate::support::{Branch, Server, layer, request, scoped, store, text};
-
-async fn counting(run: usize, _: Request) -> Response {
-    text(201, format!("run {run}"))
-}
+use crate::support::{Branch, Server, layer, request, run_number, scoped, store, text};
 
 fn with_keys(keys: &[&[u8]]) -> http::Request<Full<Bytes>> {
     let mut request = request(Branch::Fingerprint, "payload");
@@ -22,16 +19,16 @@ fn with_keys(keys: &[&[u8]]) -> http::Request<Full<Bytes>> {
     request
 }
 
-/// A layer without the fingerprint branch.
-fn by_key() -> idem_http::LayerBuilder<idem_http::Chosen> {
+/// A layer only for requests with a key.
+fn by_key() -> IdempotencyLayerBuilder<Scoped> {
     scoped(IdempotencyLayer::builder(Engine::builder(store()).build().unwrap()))
 }
 
 #[tokio::test]
-async fn a_missing_key_is_refused_where_it_is_required_with_a_link_to_the_documentation() {
-    let mut dialect = Dialect::default();
-    dialect.described_by = Some(http::Uri::from_static("https://example.com/idempotency"));
-    let server = Server::start(by_key().require_key().dialect(dialect).build(), counting).await;
+async fn a_missing_key_is_refused_if_required_with_a_link_to_the_documentation() {
+    let mut options = WireOptions::default();
+    options.described_by = Some(http::Uri::from_static("https://example.com/idempotency"));
+    let server = Server::start(by_key().require_key().wire_options(options).build(), run_number).await;
     let refused = server.send(with_keys(&[])).await;
     refused.assert_problem(400, "idempotency_key_missing");
     assert_eq!(refused.headers["link"], "<https://example.com/idempotency>; rel=\"describedby\"");
@@ -40,15 +37,15 @@ async fn a_missing_key_is_refused_where_it_is_required_with_a_link_to_the_docume
 }
 
 #[tokio::test]
-async fn a_request_without_a_key_passes_by_where_none_is_required() {
-    let server = Server::start(by_key().build(), counting).await;
+async fn a_request_without_a_key_bypasses_the_layer_if_none_is_required() {
+    let server = Server::start(by_key().build(), run_number).await;
     server.send(with_keys(&[])).await.assert_first(201, "run 1");
     server.send(with_keys(&[])).await.assert_first(201, "run 2");
 }
 
 #[tokio::test]
 async fn an_empty_malformed_long_or_doubled_key_is_refused_and_does_not_run() {
-    let server = Server::start(layer().build(), counting).await;
+    let server = Server::start(layer().build(), run_number).await;
     let too_long = [b'x'; 256];
     let invalid: [&[&[u8]]; 9] = [
         &[b""],
@@ -69,14 +66,14 @@ async fn an_empty_malformed_long_or_doubled_key_is_refused_and_does_not_run() {
 
 #[tokio::test]
 async fn the_quoted_and_the_bare_form_are_one_key() {
-    let server = Server::start(layer().build(), counting).await;
+    let server = Server::start(layer().build(), run_number).await;
     server.send(with_keys(&[b"\"8e03978e\""])).await.assert_first(201, "run 1");
     server.send(with_keys(&[b"8e03978e"])).await.assert_replay(201, "run 1");
     server.send(with_keys(&[b"8E03978E"])).await.assert_first(201, "run 2");
 }
 
 #[tokio::test]
-async fn the_handler_sees_the_key_and_a_request_by_fingerprint_has_none() {
+async fn the_handler_sees_the_key_if_the_client_sent_one() {
     let server = Server::start(layer().build(), |_, request: Request| async move {
         let key = request.extensions().get::<IdempotencyKey>().map(|key| key.as_str().to_owned());
         text(200, format!("{key:?}"))
@@ -87,10 +84,10 @@ async fn the_handler_sees_the_key_and_a_request_by_fingerprint_has_none() {
 }
 
 #[tokio::test]
-async fn a_clients_key_cannot_name_a_request_without_one() {
-    let server = Server::start(layer().build(), counting).await;
+async fn a_clients_key_cannot_name_a_request_without_a_key() {
+    let server = Server::start(layer().build(), run_number).await;
     server.send(with_keys(&[])).await.assert_first(201, "run 1");
-    // What the other branch uses as the name of this very request.
+    // The name under which the layer stores the same request without a key.
     let fingerprint = idem_core::Fingerprint::from_parts([&b"POST"[..], b"/things", b"", b"payload"]);
     let name = fingerprint.as_bytes().map(|byte| format!("{byte:02x}")).concat();
     server.send(with_keys(&[name.as_bytes()])).await.assert_first(201, "run 2");
@@ -98,8 +95,8 @@ async fn a_clients_key_cannot_name_a_request_without_one() {
 }
 
 #[tokio::test]
-async fn safe_and_idempotent_methods_pass_by_with_a_key_too() {
-    let server = Server::start(layer().build(), counting).await;
+async fn safe_and_idempotent_methods_bypass_the_layer_even_with_a_key() {
+    let server = Server::start(layer().build(), run_number).await;
     let mut runs = 0;
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
         for _ in 0..2 {
@@ -112,8 +109,8 @@ async fn safe_and_idempotent_methods_pass_by_with_a_key_too() {
 }
 
 #[tokio::test]
-async fn other_methods_are_guarded_where_they_are_named() {
-    let server = Server::start(layer().methods([Method::PUT]).build(), counting).await;
+async fn only_the_configured_methods_are_guarded() {
+    let server = Server::start(layer().methods([Method::PUT]).build(), run_number).await;
     let put = || {
         let mut request = request(Branch::Key, "a");
         *request.method_mut() = Method::PUT;
@@ -126,8 +123,8 @@ async fn other_methods_are_guarded_where_they_are_named() {
 }
 
 #[tokio::test]
-async fn grpc_and_upgrades_pass_by_and_an_offer_of_http_2_does_not() {
-    let server = Server::start(layer().build(), counting).await;
+async fn grpc_and_upgrades_bypass_the_layer_and_an_offer_of_http_2_does_not() {
+    let server = Server::start(layer().build(), run_number).await;
     let with = |headers: &[(&'static str, &'static str)]| {
         let mut request = request(Branch::Key, "a");
         for (name, value) in headers {
@@ -143,19 +140,19 @@ async fn grpc_and_upgrades_pass_by_and_an_offer_of_http_2_does_not() {
         let websocket = with(&[("connection", "upgrade"), ("upgrade", "websocket")]);
         server.send(websocket).await.assert_first(201, &format!("run {run}"));
     }
-    // Some clients offer it with their first request, whatever that is.
+    // Some clients send this offer with their first request.
     let offer = || with(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]);
     server.send(offer()).await.assert_first(201, "run 5");
     server.send(offer()).await.assert_replay(201, "run 5");
 }
 
 #[tokio::test]
-async fn header_names_codes_and_statuses_are_the_services_choice() {
-    let mut dialect = Dialect::default();
-    dialect.key_header = http::HeaderName::from_static("x-token");
-    dialect.replayed_header = http::HeaderName::from_static("x-again");
-    dialect.reused = Reply::new(http::StatusCode::CONFLICT, "token_reused", "The token was used.");
-    let server = Server::start(by_key().dialect(dialect).build(), counting).await;
+async fn header_names_codes_and_statuses_are_configurable() {
+    let mut options = WireOptions::default();
+    options.key_header = http::HeaderName::from_static("x-token");
+    options.replayed_header = http::HeaderName::from_static("x-again");
+    options.reused = ProblemSpec::new(http::StatusCode::CONFLICT, "token_reused", "The token was used.");
+    let server = Server::start(by_key().wire_options(options).build(), run_number).await;
     let with = |body: &'static str| {
         let mut request = request(Branch::Fingerprint, body);
         request.headers_mut().insert("x-token", "a".parse().unwrap());

@@ -1,6 +1,6 @@
-//! The layer as its clients meet it: over real sockets, with a real client, on both of its branches.
+//! The layer as its clients see it: over real sockets, with a real client, with and without keys.
 //!
-//! No test waits for time to pass: what has to happen before something else is waited for.
+//! No test waits for time to pass. A test waits for the event that has to happen first.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
@@ -12,6 +12,7 @@ mod keys;
 mod replays;
 mod retrying;
 mod routes;
+mod scope;
 mod step;
 mod support;
 mod tenants;

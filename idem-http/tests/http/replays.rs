@@ -1,4 +1,4 @@
-//! What is stored of a response and given again, and what is not.
+//! What is stored of a response and replayed, and what is not.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -12,15 +12,15 @@ use crate::support::{Branch, Frames, Server, data, layer, on_both_branches, requ
 
 on_both_branches![
     a_compressed_body_and_its_encoding_come_back_byte_for_byte,
-    headers_of_several_values_come_back_in_their_order,
-    cookies_credentials_and_dates_are_given_once_and_never_again,
-    trailers_come_back,
-    a_chunked_response_comes_back_as_the_same_bytes,
-    a_response_over_the_limit_is_given_once_and_its_duplicates_are_told_that_it_was_not_kept,
-    an_event_stream_is_sent_as_it_comes_and_is_not_run_again,
-    an_empty_response_is_replayed_as_such,
-    a_veto_stops_a_replay_and_leaves_the_record,
-    a_hook_decides_what_is_stored,
+    headers_with_several_values_keep_their_order,
+    cookies_credentials_and_dates_are_sent_once_and_not_replayed,
+    trailers_are_replayed,
+    a_chunked_response_is_replayed_with_the_same_bytes,
+    a_response_over_the_limit_is_sent_once_and_duplicates_get_409,
+    an_event_stream_is_sent_as_it_arrives_and_does_not_run_again,
+    an_empty_response_is_replayed_as_an_empty_one,
+    authorize_replay_can_refuse_a_replay_and_keeps_the_record,
+    classify_decides_what_is_stored,
 ];
 
 /// `gzip` of "idem", as gzip(1) wrote it: not valid UTF-8, and every byte counts.
@@ -45,7 +45,7 @@ async fn a_compressed_body_and_its_encoding_come_back_byte_for_byte(branch: Bran
     }
 }
 
-async fn headers_of_several_values_come_back_in_their_order(branch: Branch) {
+async fn headers_with_several_values_keep_their_order(branch: Branch) {
     let server = Server::start(layer().build(), |_, _| async {
         let mut response = text(200, "");
         for value in [&b"<a>; rel=next"[..], b"<b>, <c>", b"\xff not UTF-8"] {
@@ -61,7 +61,7 @@ async fn headers_of_several_values_come_back_in_their_order(branch: Branch) {
     assert_eq!(links(&first.headers), links(&replay.headers));
 }
 
-async fn cookies_credentials_and_dates_are_given_once_and_never_again(branch: Branch) {
+async fn cookies_credentials_and_dates_are_sent_once_and_not_replayed(branch: Branch) {
     const ONCE: [(&str, &str); 5] = [
         ("set-cookie", "session=secret"),
         ("authorization", "Bearer secret"),
@@ -69,7 +69,7 @@ async fn cookies_credentials_and_dates_are_given_once_and_never_again(branch: Br
         ("x-internal", "secret"),
         ("date", "Tue, 24 Nov 2020 00:00:00 GMT"),
     ];
-    let layer = layer().never_stored([HeaderName::from_static("x-internal")]).build();
+    let layer = layer().exclude_headers([HeaderName::from_static("x-internal")]).build();
     let server = Server::start(layer, |_, _| async {
         let mut response = text(200, "body");
         for (name, value) in ONCE {
@@ -82,12 +82,12 @@ async fn cookies_credentials_and_dates_are_given_once_and_never_again(branch: Br
     assert!(ONCE.iter().all(|(name, value)| first.headers[*name] == *value));
     let replay = server.post(branch, "a").await;
     replay.assert_replay(200, "body");
-    // The server that sends the replay dates it itself.
+    // The server that sends the replay sets its own date.
     assert_ne!(replay.headers["date"], ONCE[4].1);
     assert!(ONCE[..4].iter().all(|(name, _)| !replay.headers.contains_key(*name)), "{replay:?}");
 }
 
-async fn trailers_come_back(branch: Branch) {
+async fn trailers_are_replayed(branch: Branch) {
     let server = Server::start(layer().build(), |_, _| async {
         let trailers = [(HeaderName::from_static("checksum"), HeaderValue::from_static("900150983cd24fb0"))];
         let frames = Frames::of([data("abc"), Ok(Frame::trailers(trailers.into_iter().collect()))]);
@@ -108,7 +108,7 @@ async fn trailers_come_back(branch: Branch) {
     assert_eq!(first.trailers, replay.trailers);
 }
 
-async fn a_chunked_response_comes_back_as_the_same_bytes(branch: Branch) {
+async fn a_chunked_response_is_replayed_with_the_same_bytes(branch: Branch) {
     let server = Server::start(layer().build(), |_, _| async {
         Response::new(Body::new(Frames::of([data("one "), data(""), data("two "), data("three")])))
     })
@@ -117,13 +117,11 @@ async fn a_chunked_response_comes_back_as_the_same_bytes(branch: Branch) {
     server.post(branch, "a").await.assert_replay(200, "one two three");
 }
 
-async fn a_response_over_the_limit_is_given_once_and_its_duplicates_are_told_that_it_was_not_kept(
-    branch: Branch,
-) {
+async fn a_response_over_the_limit_is_sent_once_and_duplicates_get_409(branch: Branch) {
     let bodies: [fn() -> Body; 2] = [
-        // Its length is known, and it is not even begun.
+        // Its length is known, so it is not read at all.
         || Body::from("0123456789!"),
-        // It turns out to be too long.
+        // Only reading it shows that it is too long.
         || Body::new(Frames::of([data("01234"), data("56789"), data("!")])),
     ];
     for body in bodies {
@@ -139,7 +137,7 @@ async fn a_response_over_the_limit_is_given_once_and_its_duplicates_are_told_tha
     server.post(branch, "a").await.assert_replay(201, "0123456789!");
 }
 
-async fn an_event_stream_is_sent_as_it_comes_and_is_not_run_again(branch: Branch) {
+async fn an_event_stream_is_sent_as_it_arrives_and_does_not_run_again(branch: Branch) {
     use http_body_util::BodyExt;
 
     let (sender, events) = Frames::new();
@@ -155,7 +153,7 @@ async fn an_event_stream_is_sent_as_it_comes_and_is_not_run_again(branch: Branch
     .await;
     let mut connection = server.connect().await;
     let mut stream = connection.send_request(request(branch, "a")).await.unwrap().into_body();
-    // The head has come before there was any event, and each event comes before the next one is there.
+    // The head arrives before the first event, and each event before the next one is sent.
     for event in ["data: 1\n\n", "data: 2\n\n"] {
         sender.send(data(event)).unwrap();
         assert_eq!(stream.frame().await.unwrap().unwrap().into_data().unwrap(), event);
@@ -164,19 +162,19 @@ async fn an_event_stream_is_sent_as_it_comes_and_is_not_run_again(branch: Branch
     assert_eq!(server.runs.count(), 1);
 }
 
-async fn an_empty_response_is_replayed_as_such(branch: Branch) {
+async fn an_empty_response_is_replayed_as_an_empty_one(branch: Branch) {
     let server = Server::start(layer().build(), |_, _| async { text(204, "") }).await;
     server.post(branch, "a").await.assert_first(204, "");
     server.post(branch, "a").await.assert_replay(204, "");
 }
 
-async fn a_veto_stops_a_replay_and_leaves_the_record(branch: Branch) {
-    let veto = |request: &http::request::Parts, stored: &http::Response<()>| {
+async fn authorize_replay_can_refuse_a_replay_and_keeps_the_record(branch: Branch) {
+    let authorize = |request: &http::request::Parts, stored: &http::Response<()>| {
         assert_eq!(stored.headers()["owner"], "me");
         let is_revoked = request.headers.contains_key("revoked");
         if is_revoked { Replay::Refuse } else { Replay::Allow }
     };
-    let server = Server::start(layer().veto_replay(veto).build(), |run, _| async move {
+    let server = Server::start(layer().authorize_replay(authorize).build(), |run, _| async move {
         let mut response = text(201, format!("run {run}"));
         response.headers_mut().insert("owner", HeaderValue::from_static("me"));
         response
@@ -192,14 +190,14 @@ async fn a_veto_stops_a_replay_and_leaves_the_record(branch: Branch) {
     assert_eq!(server.runs.count(), 1);
 }
 
-async fn a_hook_decides_what_is_stored(branch: Branch) {
-    let decide = |response: &http::response::Parts| match response.status.as_u16() {
+async fn classify_decides_what_is_stored(branch: Branch) {
+    let classify = |response: &http::response::Parts| match response.status.as_u16() {
         404 => Disposition::Store,
         202 => Disposition::Release,
         200 => Disposition::NotKept,
-        _ => Disposition::of(response),
+        _ => Disposition::default_for(response),
     };
-    let server = Server::start(layer().decide(decide).build(), |run, request: Request| async move {
+    let server = Server::start(layer().classify(classify).build(), |run, request: Request| async move {
         let body = axum::body::to_bytes(request.into_body(), 100).await.unwrap();
         text(std::str::from_utf8(&body).unwrap().parse().unwrap(), format!("run {run}"))
     })

@@ -1,4 +1,4 @@
-//! The operation that a key belongs to: the matched route inside of an axum router, the path outside of it.
+//! The operation that a key belongs to: inside an axum router the matched route, outside it the path.
 
 use axum::Router;
 use axum::routing::post;
@@ -18,25 +18,25 @@ fn to(path: &str) -> http::Request<http_body_util::Full<bytes::Bytes>> {
 fn counting(runs: &Runs) -> Router {
     let handler = || {
         let runs = runs.clone();
-        post(async move || text(201, format!("run {}", runs.one_more())))
+        post(async move || text(201, format!("run {}", runs.next())))
     };
     Router::new().route("/{kind}", handler()).route("/other/{kind}", handler())
 }
 
 #[tokio::test]
-async fn inside_of_a_router_a_key_belongs_to_the_route() {
+async fn inside_a_router_a_key_belongs_to_the_route() {
     let runs = Runs::default();
     let server = Server::serve(counting(&runs).layer(layer().build()), runs.clone()).await;
     server.send(to("/db")).await.assert_first(201, "run 1");
     server.send(to("/db")).await.assert_replay(201, "run 1");
-    // The same operation, and another request to it.
+    // Another request to the same operation.
     server.send(to("/cache")).await.assert_problem(422, "idempotency_key_reused");
     // Another operation.
     server.send(to("/other/db")).await.assert_first(201, "run 2");
 }
 
 #[tokio::test]
-async fn outside_of_a_router_a_key_belongs_to_the_path() {
+async fn outside_a_router_a_key_belongs_to_the_path() {
     let runs = Runs::default();
     let service = layer().build().layer(counting(&runs));
     let ask = async |path| {
@@ -72,7 +72,7 @@ async fn a_layer_that_is_applied_twice_guards_once() {
 }
 
 #[tokio::test]
-async fn the_operation_may_be_named_by_the_service() {
+async fn the_service_can_name_the_operation() {
     let engine = Engine::builder(store()).build().unwrap();
     let builder = IdempotencyLayer::builder(engine).scope(|_| Scope::principal("me"));
     let layer = builder.operation(|_| "one for all".to_owned()).build();
@@ -95,7 +95,7 @@ async fn handlers_extract_the_attempt_and_the_key() {
 }
 
 #[tokio::test]
-async fn a_route_that_needs_an_attempt_and_is_not_guarded_fails_loudly() {
+async fn extracting_an_attempt_without_a_guard_is_a_500() {
     let router = Router::new().route("/things", post(async |_: Attempt| "never"));
     let server = Server::serve(router, Runs::default()).await;
     assert_eq!(server.post(Branch::Key, "a").await.status, 500);

@@ -1,44 +1,52 @@
-//! The transactional step, on SQLite: the effect and the completion are committed together, and the client is answered
-//! from what was committed.
+//! The transactional step, on SQLite: the effect and the completion are committed together, and the client gets what was
+//! committed.
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
-use idem_core::Engine;
-use idem_http::TransactionalStep;
+use idem_conformance::Fault;
+use idem_core::{AbandonOutcome, Engine, Operation, Reservation, ReservationStore, StoreErrorKind, backend};
+use idem_http::{ResponseEncoder, TransactionalStep};
 use idem_sqlite::{SqliteStore, TransactionOutcome};
 use tempfile::TempDir;
 
-use crate::support::{Branch, Gate, Runs, Server, layer_of, on_both_branches, request, text};
+use crate::support::{
+    Branch, Gate, Runs, Server, layer_of, on_both_branches, request, run_number, store, text,
+};
 
 on_both_branches![
-    the_effect_and_the_answer_are_committed_together_and_replayed,
-    a_step_that_fails_is_rolled_back_and_the_very_next_retry_runs,
-    a_panic_inside_of_the_step_is_rolled_back_and_the_very_next_retry_runs,
-    a_step_that_is_taken_and_dropped_is_abandoned_and_its_success_is_not_believed,
-    a_handler_that_fails_after_its_commit_is_answered_with_what_was_committed,
+    the_effect_and_the_response_are_committed_together_and_replayed,
+    a_step_that_fails_is_rolled_back_and_the_next_retry_runs,
+    a_panic_in_the_step_is_rolled_back_and_the_next_retry_runs,
+    a_dropped_step_is_abandoned_and_its_success_becomes_a_500,
+    a_handler_that_fails_after_its_commit_responds_with_the_committed_response,
+    if_the_store_cannot_be_asked_about_a_step_the_handlers_response_is_sent,
     a_step_can_be_taken_once,
     a_step_that_is_not_taken_changes_nothing,
-    an_answer_over_the_limit_is_committed_and_not_kept,
+    a_response_over_the_limit_is_committed_and_not_kept,
     a_run_that_lost_its_lease_commits_nothing,
-    while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whatever_its_handler_says,
-    a_run_that_lost_its_key_to_one_that_was_rolled_back_is_told_to_ask_again,
-    after_a_roll_back_the_handlers_own_answer_is_sent_even_if_the_next_request_is_running,
+    a_run_that_lost_its_key_gets_409_while_the_new_owner_runs,
+    a_run_that_lost_its_key_gets_409_after_the_new_owner_rolled_back,
+    after_a_rollback_the_handlers_response_is_sent_while_the_next_request_runs,
 ];
 
 #[derive(Clone)]
 struct Shop {
     store: SqliteStore,
-    directory: std::sync::Arc<TempDir>,
+    directory: Arc<TempDir>,
+    gate: Gate,
 }
 
 impl Shop {
     async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("shop.db").display());
-        Self { store: SqliteStore::connect(&url).await.unwrap(), directory: directory.into() }
+        let store = SqliteStore::connect(&url).await.unwrap();
+        Self { store, directory: directory.into(), gate: Gate::closed() }
     }
 
     /// Serves a handler behind a layer on the shop's store.
@@ -51,26 +59,40 @@ impl Shop {
         let runs = Runs::default();
         let counted = runs.clone();
         let handler = async move |State(shop): State<Self>, step: TransactionalStep| {
-            handler(counted.one_more(), shop, step).await
+            handler(counted.next(), shop, step).await
         };
         let router = Router::new().route("/things", post(handler)).with_state(self.clone()).layer(layer);
         Server::serve(router, runs).await
     }
 
-    /// Creates a row and completes the request with `response`, which a panic or an error can prevent.
+    /// Creates a row and completes the request with `response`, which can panic or fail.
     async fn order(
         &self,
         step: TransactionalStep,
         response: impl FnOnce() -> Result<http::Response<Bytes>, &'static str> + Send + 'static,
     ) -> TransactionOutcome<(), &'static str> {
-        let (reservation, recorder) = step.into_parts();
+        let (reservation, encoder) = step.into_parts();
         let ordered = self.store.complete_reservation(reservation, move |connection| {
             let create = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY) STRICT";
             connection.execute_batch(create).map_err(|_| "no table")?;
             connection.execute("INSERT INTO orders DEFAULT VALUES", ()).map_err(|_| "no row")?;
-            Ok(((), recorder.record(response()?)))
+            Ok(((), encoder.encode(response()?)))
         });
         ordered.await.unwrap()
+    }
+
+    /// Lets another process take the key over, as it would after the end of this run's lease.
+    async fn lose(&self, reservation: &Reservation) {
+        let abandoned = self.store.abandon(reservation.key(), backend::owner(reservation)).await.unwrap();
+        assert_eq!(abandoned, AbandonOutcome::Abandoned);
+    }
+
+    /// Tries to complete a reservation that was lost.
+    async fn complete_in_vain(&self, reservation: Reservation, encoder: ResponseEncoder) {
+        let completed = self
+            .store
+            .complete_reservation(reservation, move |_| Ok::<_, &str>(((), encoder.encode(created(1)))));
+        assert_eq!(completed.await.unwrap(), TransactionOutcome::Lost);
     }
 
     fn orders(&self) -> i64 {
@@ -85,7 +107,7 @@ fn created(run: usize) -> http::Response<Bytes> {
     created.header("set-cookie", "session=1").body(format!("order of run {run}").into()).unwrap()
 }
 
-async fn the_effect_and_the_answer_are_committed_together_and_replayed(branch: Branch) {
+async fn the_effect_and_the_response_are_committed_together_and_replayed(branch: Branch) {
     let shop = Shop::open().await;
     let server = shop
         .serve(async |run, shop: Shop, step| {
@@ -104,7 +126,7 @@ async fn the_effect_and_the_answer_are_committed_together_and_replayed(branch: B
     assert_eq!(shop.orders(), 1);
 }
 
-async fn a_step_that_fails_is_rolled_back_and_the_very_next_retry_runs(branch: Branch) {
+async fn a_step_that_fails_is_rolled_back_and_the_next_retry_runs(branch: Branch) {
     let shop = Shop::open().await;
     let server = shop
         .serve(async |run, shop: Shop, step| {
@@ -122,7 +144,7 @@ async fn a_step_that_fails_is_rolled_back_and_the_very_next_retry_runs(branch: B
     assert_eq!(shop.orders(), 1);
 }
 
-async fn a_panic_inside_of_the_step_is_rolled_back_and_the_very_next_retry_runs(branch: Branch) {
+async fn a_panic_in_the_step_is_rolled_back_and_the_next_retry_runs(branch: Branch) {
     let shop = Shop::open().await;
     let server = shop
         .serve(async |run, shop: Shop, step| {
@@ -139,14 +161,14 @@ async fn a_panic_inside_of_the_step_is_rolled_back_and_the_very_next_retry_runs(
     assert_eq!(shop.orders(), 1);
 }
 
-async fn a_step_that_is_taken_and_dropped_is_abandoned_and_its_success_is_not_believed(branch: Branch) {
+async fn a_dropped_step_is_abandoned_and_its_success_becomes_a_500(branch: Branch) {
     let shop = Shop::open().await;
     let server = shop
         .serve(async |run, shop: Shop, step| {
             let attempt = step.attempt().number;
             if run == 1 {
                 drop(step);
-                return text(200, "success, it says");
+                return text(200, "a success that was not committed");
             }
             assert_eq!(attempt, 2);
             let _ = shop.order(step, move || Ok(created(run))).await;
@@ -157,7 +179,7 @@ async fn a_step_that_is_taken_and_dropped_is_abandoned_and_its_success_is_not_be
     server.post(branch, "a").await.assert_first(201, "order of run 2");
 }
 
-async fn a_handler_that_fails_after_its_commit_is_answered_with_what_was_committed(branch: Branch) {
+async fn a_handler_that_fails_after_its_commit_responds_with_the_committed_response(branch: Branch) {
     let shop = Shop::open().await;
     let server = shop
         .serve(async |run, shop: Shop, step| {
@@ -170,6 +192,22 @@ async fn a_handler_that_fails_after_its_commit_is_answered_with_what_was_committ
     assert_eq!((shop.orders(), server.runs.count()), (1, 1));
 }
 
+async fn if_the_store_cannot_be_asked_about_a_step_the_handlers_response_is_sent(branch: Branch) {
+    let store = store();
+    let settings = Engine::builder(Arc::clone(&store)).reserve_timeout(std::time::Duration::from_millis(20));
+    let handler = async |step: TransactionalStep| {
+        let (reservation, encoder) = step.into_parts();
+        let _ = reservation.complete(encoder.encode(created(1))).await;
+        text(202, "what the handler says")
+    };
+    let router = Router::new().route("/things", post(handler)).layer(layer_of(&settings).build());
+    let server = Server::serve(router, Runs::default()).await;
+    store.set(Operation::Get, Some(Fault::Refused(StoreErrorKind::Unavailable)));
+    server.post(branch, "a").await.assert_first(202, "what the handler says");
+    store.set(Operation::Get, None);
+    server.post(branch, "a").await.assert_replay(201, "order of run 1");
+}
+
 async fn a_step_can_be_taken_once(branch: Branch) {
     let shop = Shop::open().await;
     let layer = layer_of(&Engine::builder(shop.store.clone())).build();
@@ -180,18 +218,17 @@ async fn a_step_can_be_taken_once(branch: Branch) {
     let router = Router::new().route("/things", post(handler)).layer(layer);
     let server = Server::serve(router, Runs::default()).await;
     let answer = server.post(branch, "a").await;
-    answer.assert_first(500, "the transactional step of this request was taken before");
+    answer.assert_first(500, "the transactional step of this request was already taken");
 }
 
 async fn a_step_that_is_not_taken_changes_nothing(branch: Branch) {
     let shop = Shop::open().await;
-    let layer = layer_of(&Engine::builder(shop.store.clone())).build();
-    let server = Server::start(layer, |run, _| async move { text(201, format!("run {run}")) }).await;
+    let server = Server::start(layer_of(&Engine::builder(shop.store.clone())).build(), run_number).await;
     server.post(branch, "a").await.assert_first(201, "run 1");
     server.post(branch, "a").await.assert_replay(201, "run 1");
 }
 
-async fn an_answer_over_the_limit_is_committed_and_not_kept(branch: Branch) {
+async fn a_response_over_the_limit_is_committed_and_not_kept(branch: Branch) {
     let shop = Shop::open().await;
     let server = shop
         .serve(async |_, shop: Shop, step| {
@@ -212,21 +249,16 @@ async fn a_run_that_lost_its_lease_commits_nothing(branch: Branch) {
             text(200, "")
         })
         .await;
-    let winner = std::sync::Arc::new(winner);
-    let other = std::sync::Arc::clone(&winner);
+    let winner = Arc::new(winner);
     let loser = shop
         .serve(move |_, shop: Shop, step| {
-            let other = std::sync::Arc::clone(&other);
+            let winner = Arc::clone(&winner);
             async move {
-                let (reservation, recorder) = step.into_parts();
-                // Another process takes the key over, as it would after this one's lease.
-                shop.store_abandons(&reservation).await;
-                other.post(branch, "a").await.assert_first(201, "order of run 2");
-                let done = shop.store.complete_reservation(reservation, move |_| {
-                    Ok::<_, &str>(((), recorder.record(created(1))))
-                });
-                assert_eq!(done.await.unwrap(), TransactionOutcome::Lost);
-                text(200, "success, it says")
+                let (reservation, encoder) = step.into_parts();
+                shop.lose(&reservation).await;
+                winner.post(branch, "a").await.assert_first(201, "order of run 2");
+                shop.complete_in_vain(reservation, encoder).await;
+                text(200, "a success that was not committed")
             }
         })
         .await;
@@ -234,45 +266,34 @@ async fn a_run_that_lost_its_lease_commits_nothing(branch: Branch) {
     assert_eq!(shop.orders(), 1);
 }
 
-async fn while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whatever_its_handler_says(
-    branch: Branch,
-) {
-    let shop = Shop::open().await;
+async fn a_run_that_lost_its_key_gets_409_while_the_new_owner_runs(branch: Branch) {
     for status in [200, 409, 503] {
-        let gate = Gate::closed();
-        let held = gate.clone();
+        let shop = Shop::open().await;
         let server = shop
-            .serve(move |run, shop: Shop, step| {
-                let gate = held.clone();
-                async move {
-                    if run > 1 {
-                        gate.pass().await;
-                        let _ = shop.order(step, move || Ok(created(run))).await;
-                        return text(200, "");
-                    }
-                    let (reservation, recorder) = step.into_parts();
-                    shop.store_abandons(&reservation).await;
-                    gate.pass().await;
-                    let done = shop.store.complete_reservation(reservation, move |_| {
-                        Ok::<_, &str>(((), recorder.record(created(1))))
-                    });
-                    assert_eq!(done.await.unwrap(), TransactionOutcome::Lost);
-                    text(status, "what the loser says")
+            .serve(move |run, shop: Shop, step: TransactionalStep| async move {
+                if run > 1 {
+                    shop.gate.enter().await;
+                    let _ = shop.order(step, move || Ok(created(run))).await;
+                    return text(200, "");
                 }
+                let (reservation, encoder) = step.into_parts();
+                shop.lose(&reservation).await;
+                shop.gate.enter().await;
+                shop.complete_in_vain(reservation, encoder).await;
+                text(status, "what the loser says")
             })
             .await;
-        let name = status.to_string();
         let loser = async {
-            let answer = server.post(branch, &name).await;
-            gate.let_one_go();
+            let answer = server.post(branch, "a").await;
+            shop.gate.release_one();
             answer
         };
         let winner = async {
-            // The first one is held with a key that is up for takeover.
-            gate.somebody().await;
-            let (answer, ()) = tokio::join!(server.post(branch, &name), async {
-                gate.somebody().await;
-                gate.let_one_go();
+            // The gate holds the first run, whose key can be taken over.
+            shop.gate.entered().await;
+            let (answer, ()) = tokio::join!(server.post(branch, "a"), async {
+                shop.gate.entered().await;
+                shop.gate.release_one();
             });
             answer
         };
@@ -282,89 +303,63 @@ async fn while_the_run_that_took_the_key_is_running_the_loser_is_told_so_whateve
     }
 }
 
-async fn a_run_that_lost_its_key_to_one_that_was_rolled_back_is_told_to_ask_again(branch: Branch) {
-    let shop = Shop::open().await;
+async fn a_run_that_lost_its_key_gets_409_after_the_new_owner_rolled_back(branch: Branch) {
     for status in [200, 409] {
-        let gate = Gate::closed();
-        let held = gate.clone();
+        let shop = Shop::open().await;
         let server = shop
-            .serve(move |run, shop: Shop, step| {
-                let gate = held.clone();
-                async move {
-                    if run == 2 {
-                        let rolled_back = shop.order(step, || Err("sold out")).await;
-                        assert_eq!(rolled_back, TransactionOutcome::RolledBack("sold out"));
-                        return text(409, "sold out");
-                    }
-                    let (reservation, recorder) = step.into_parts();
-                    shop.store_abandons(&reservation).await;
-                    gate.pass().await;
-                    let done = shop.store.complete_reservation(reservation, move |_| {
-                        Ok::<_, &str>(((), recorder.record(created(1))))
-                    });
-                    assert_eq!(done.await.unwrap(), TransactionOutcome::Lost);
-                    text(status, "what the loser says")
+            .serve(move |run, shop: Shop, step: TransactionalStep| async move {
+                if run == 2 {
+                    let rolled_back = shop.order(step, || Err("sold out")).await;
+                    assert_eq!(rolled_back, TransactionOutcome::RolledBack("sold out"));
+                    return text(409, "sold out");
                 }
+                let (reservation, encoder) = step.into_parts();
+                shop.lose(&reservation).await;
+                shop.gate.enter().await;
+                shop.complete_in_vain(reservation, encoder).await;
+                text(status, "what the loser says")
             })
             .await;
-        let name = status.to_string();
-        let (loser, ()) = tokio::join!(server.post(branch, &name), async {
-            gate.somebody().await;
-            server.post(branch, &name).await.assert_first(409, "sold out");
-            gate.let_one_go();
+        let (loser, ()) = tokio::join!(server.post(branch, "a"), async {
+            shop.gate.entered().await;
+            server.post(branch, "a").await.assert_first(409, "sold out");
+            shop.gate.release_one();
         });
         loser.assert_problem(409, "idempotency_key_in_progress");
     }
 }
 
-async fn after_a_roll_back_the_handlers_own_answer_is_sent_even_if_the_next_request_is_running(
-    branch: Branch,
-) {
+async fn after_a_rollback_the_handlers_response_is_sent_while_the_next_request_runs(branch: Branch) {
     let shop = Shop::open().await;
-    let gate = Gate::closed();
-    let held = gate.clone();
     let server = shop
-        .serve(move |run, shop: Shop, step| {
-            let gate = held.clone();
-            async move {
-                let response = move || if run == 1 { Err("sold out") } else { Ok(created(run)) };
-                if run > 1 {
-                    gate.pass().await;
+        .serve(async |run, shop: Shop, step| {
+            let response = move || if run == 1 { Err("sold out") } else { Ok(created(run)) };
+            if run > 1 {
+                shop.gate.enter().await;
+            }
+            match shop.order(step, response).await {
+                TransactionOutcome::RolledBack(error) => {
+                    shop.gate.enter().await;
+                    text(409, error)
                 }
-                match shop.order(step, response).await {
-                    TransactionOutcome::RolledBack(error) => {
-                        gate.pass().await;
-                        text(409, error)
-                    }
-                    _ => text(200, ""),
-                }
+                _ => text(200, ""),
             }
         })
         .await;
     let first = async {
         let answer = server.post(branch, "a").await;
-        gate.let_one_go();
+        shop.gate.release_one();
         answer
     };
     let second = async {
-        gate.somebody().await;
+        shop.gate.entered().await;
         let (answer, ()) = tokio::join!(server.post(branch, "a"), async {
-            gate.somebody().await;
-            gate.let_one_go();
+            shop.gate.entered().await;
+            shop.gate.release_one();
         });
         answer
     };
     let (first, second) = tokio::join!(first, second);
     first.assert_first(409, "sold out");
     second.assert_first(201, "order of run 2");
-}
-
-impl Shop {
-    async fn store_abandons(&self, reservation: &idem_core::Reservation) {
-        use idem_core::ReservationStore;
-
-        let abandoned =
-            self.store.abandon(reservation.key(), idem_core::backend::owner(&reservation)).await.unwrap();
-        assert_eq!(abandoned, idem_core::AbandonOutcome::Abandoned);
-    }
 }

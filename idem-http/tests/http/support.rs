@@ -1,4 +1,4 @@
-//! A service on a socket, a client, and what a test holds of both.
+//! A service on a socket, a client, and what tests need of both.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,19 +18,20 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use idem_conformance::Faulty;
 use idem_core::{Engine, EngineBuilder};
-use idem_http::{Chosen, IdempotencyLayer, LayerBuilder, Scope};
+use idem_http::{IdempotencyLayer, IdempotencyLayerBuilder, NeedsScope, Scope, Scoped};
 use idem_memory::MemoryStore;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tower::ServiceExt;
 
-/// Which of the layer's two branches a request takes.
+/// How the layer identifies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Branch {
     Key,
     Fingerprint,
 }
 
-/// Makes two tests of each function, one a branch.
+/// Makes two tests of each function, one for each branch.
 macro_rules! on_both_branches {
     ($($name:ident),* $(,)?) => {
         mod with_a_key {
@@ -50,24 +51,24 @@ macro_rules! on_both_branches {
 }
 pub(crate) use on_both_branches;
 
-/// A store that fails when it is told to.
+/// A store with faults that tests set.
 pub(crate) fn store() -> Arc<Faulty> {
     Arc::new(Faulty::new(MemoryStore::new()))
 }
 
-/// A layer with the fingerprint branch, scoped by the header `tenant`.
-pub(crate) fn layer_of(settings: &EngineBuilder) -> LayerBuilder<Chosen> {
+/// A layer for requests with and without a key, scoped by the header `tenant`.
+pub(crate) fn layer_of(settings: &EngineBuilder) -> IdempotencyLayerBuilder<Scoped> {
     let engine = |settings: &EngineBuilder| settings.clone().build().unwrap();
     scoped(IdempotencyLayer::builder(engine(settings)).fingerprint(engine(settings)))
 }
 
-pub(crate) fn scoped(builder: LayerBuilder<idem_http::Unchosen>) -> LayerBuilder<Chosen> {
+pub(crate) fn scoped(builder: IdempotencyLayerBuilder<NeedsScope>) -> IdempotencyLayerBuilder<Scoped> {
     builder.scope(|parts| {
-        Scope::principal(parts.headers.get("tenant").map_or(&b"nobody in particular"[..], |it| it.as_bytes()))
+        Scope::principal(parts.headers.get("tenant").map_or(&b"no tenant"[..], |it| it.as_bytes()))
     })
 }
 
-pub(crate) fn layer() -> LayerBuilder<Chosen> {
+pub(crate) fn layer() -> IdempotencyLayerBuilder<Scoped> {
     layer_of(&Engine::builder(store()))
 }
 
@@ -80,77 +81,137 @@ impl Runs {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Counts one more, and says which it is.
-    pub(crate) fn one_more(&self) -> usize {
+    /// Counts one more, and returns its number.
+    pub(crate) fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 }
 
-/// Holds handlers: each says that it has come, and waits until it may go on.
+/// Holds handlers: each enters, and waits until the test releases it.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    come: Arc<Semaphore>,
-    go: Arc<Semaphore>,
+    entered: Arc<Semaphore>,
+    released: Arc<Semaphore>,
 }
 
 impl Gate {
     pub(crate) fn closed() -> Self {
-        Self { come: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
+        Self { entered: Arc::new(Semaphore::new(0)), released: Arc::new(Semaphore::new(0)) }
     }
 
-    /// The handler's side.
-    pub(crate) async fn pass(&self) {
-        self.come.add_permits(1);
-        self.go.acquire().await.unwrap().forget();
+    /// For the handler: enters, and waits for its release.
+    pub(crate) async fn enter(&self) {
+        self.entered.add_permits(1);
+        self.released.acquire().await.unwrap().forget();
     }
 
-    /// Until a handler has come.
-    pub(crate) async fn somebody(&self) {
-        self.come.acquire().await.unwrap().forget();
+    /// For the test: waits until one handler has entered.
+    pub(crate) async fn entered(&self) {
+        self.entered.acquire().await.unwrap().forget();
     }
 
-    pub(crate) fn let_one_go(&self) {
-        self.go.add_permits(1);
+    pub(crate) fn release_one(&self) {
+        self.released.add_permits(1);
     }
 
-    /// From now on nobody is held.
+    /// Releases all handlers, now and from now on.
     pub(crate) fn open(&self) {
-        self.go.add_permits(1_000_000);
+        self.released.add_permits(1_000_000);
     }
 }
 
-/// A service on a free port of this machine.
-pub(crate) struct Server {
-    address: SocketAddr,
+/// A router with a layer around one handler for all paths and methods.
+pub(crate) struct App {
+    pub(crate) router: Router,
     pub(crate) runs: Runs,
+    pub(crate) gate: Gate,
 }
 
-impl Server {
-    /// Serves one handler, `POST /things` and everything else alike, behind the layer. It is given the number of its
-    /// run, counted from 1.
-    pub(crate) async fn start<F, Fut>(layer: IdempotencyLayer, handler: F) -> Self
+impl App {
+    /// The handler gets the number of its run, counted from 1. The gate does not hold it.
+    pub(crate) fn new<F, Fut>(layer: IdempotencyLayer, handler: F) -> Self
     where
         F: Fn(usize, Request) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Response> + Send + 'static,
     {
         let runs = Runs::default();
         let counted = runs.clone();
-        let handler = move |request: Request| handler(counted.one_more(), request);
-        Self::serve(Router::new().fallback(handler).layer(layer), runs).await
+        let handler = move |request: Request| handler(counted.next(), request);
+        Self { router: Router::new().fallback(handler).layer(layer), runs, gate: Gate::closed() }
+    }
+
+    /// The same, with a gate that each run enters before its handler is called.
+    pub(crate) fn gated<F, Fut>(layer: IdempotencyLayer, handler: F) -> Self
+    where
+        F: Fn(usize, Request) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Response> + Send + 'static,
+    {
+        let gate = Gate::closed();
+        let held = gate.clone();
+        let gated = move |run, request| {
+            let (gate, handler) = (held.clone(), handler.clone());
+            async move {
+                gate.enter().await;
+                handler(run, request).await
+            }
+        };
+        Self { gate, ..Self::new(layer, gated) }
+    }
+
+    /// Sends a request without a connection, and reads the whole response.
+    pub(crate) async fn ask(&self, request: http::Request<Full<Bytes>>) -> Answer {
+        Answer::read(self.router.clone().oneshot(request.map(Body::new)).await.unwrap()).await
+    }
+}
+
+/// A handler that responds with the number of its run.
+pub(crate) async fn run_number(run: usize, _: Request) -> Response {
+    text(201, format!("run {run}"))
+}
+
+/// A service on a free port of this machine.
+pub(crate) struct Server {
+    address: SocketAddr,
+    pub(crate) runs: Runs,
+    /// Holds the handlers of a [gated](Self::gated) server.
+    pub(crate) gate: Gate,
+}
+
+impl Server {
+    /// Serves [`App::new`].
+    pub(crate) async fn start<F, Fut>(layer: IdempotencyLayer, handler: F) -> Self
+    where
+        F: Fn(usize, Request) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Response> + Send + 'static,
+    {
+        Self::serve_app(App::new(layer, handler)).await
+    }
+
+    /// Serves [`App::gated`].
+    pub(crate) async fn gated<F, Fut>(layer: IdempotencyLayer, handler: F) -> Self
+    where
+        F: Fn(usize, Request) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Response> + Send + 'static,
+    {
+        Self::serve_app(App::gated(layer, handler)).await
+    }
+
+    pub(crate) async fn serve_app(app: App) -> Self {
+        Self { gate: app.gate, ..Self::serve(app.router, app.runs).await }
     }
 
     pub(crate) async fn serve(router: Router, runs: Runs) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, runs }
+        Self { address, runs, gate: Gate::closed() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends a request over a connection of its own, and reads the whole answer.
+    /// Sends a request over a connection of its own, and reads the whole response.
     pub(crate) async fn send(&self, request: http::Request<Full<Bytes>>) -> Answer {
         self.send_body(request).await
     }
@@ -179,18 +240,18 @@ impl Server {
         sender
     }
 
-    /// Sends `POST /things` with this key, or without one where the body has to do.
+    /// Sends `POST /things` with this key, or without a key and with this body.
     pub(crate) async fn post(&self, branch: Branch, name: &str) -> Answer {
         self.send(request(branch, name)).await
     }
 }
 
-/// `POST /things`: the name is the key on one branch and the body on both.
+/// `POST /things`, with the name as its body, and as its key if it has one.
 pub(crate) fn request(branch: Branch, name: &str) -> http::Request<Full<Bytes>> {
     keyed(branch, name, name.to_owned())
 }
 
-/// The same with another body.
+/// The same with a different body.
 pub(crate) fn keyed(branch: Branch, name: &str, body: impl Into<Bytes>) -> http::Request<Full<Bytes>> {
     let request = http::Request::post("/things").header("host", "localhost");
     let request = match branch {
@@ -200,7 +261,7 @@ pub(crate) fn keyed(branch: Branch, name: &str, body: impl Into<Bytes>) -> http:
     request.body(Full::new(body.into())).unwrap()
 }
 
-/// A whole answer.
+/// A whole response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -251,17 +312,17 @@ impl Answer {
     }
 }
 
-/// A response of a status and a text.
+/// A response with a status and a text.
 pub(crate) fn text(status: u16, body: impl Into<Body>) -> Response {
     http::Response::builder().status(status).body(body.into()).unwrap()
 }
 
-/// A body that is sent frame by frame, as the test says.
+/// A body that the test sends frame by frame.
 pub(crate) struct Frames {
     frames: mpsc::UnboundedReceiver<Result<Frame<Bytes>, &'static str>>,
 }
 
-/// Where the frames of a body come from. Dropped, it ends the body.
+/// Sends the frames of a body. Dropping it ends the body.
 pub(crate) type FrameSender = mpsc::UnboundedSender<Result<Frame<Bytes>, &'static str>>;
 
 impl Frames {
@@ -270,7 +331,7 @@ impl Frames {
         (sender, Self { frames })
     }
 
-    /// A body of these frames, all there already.
+    /// A body of these frames.
     pub(crate) fn of(frames: impl IntoIterator<Item = Result<Frame<Bytes>, &'static str>>) -> Self {
         let (sender, body) = Self::new();
         for frame in frames {
@@ -292,7 +353,7 @@ impl http_body::Body for Frames {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "it stands in lists of frames, some of which are errors")]
+#[allow(clippy::unnecessary_wraps, reason = "tests put it into lists of frames, some of which are errors")]
 pub(crate) fn data(bytes: &'static str) -> Result<Frame<Bytes>, &'static str> {
     Ok(Frame::data(Bytes::from_static(bytes.as_bytes())))
 }

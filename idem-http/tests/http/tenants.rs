@@ -1,4 +1,4 @@
-//! Nothing crosses from one tenant to another.
+//! Tenants share nothing.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -10,9 +10,9 @@ use idem_http::{IdempotencyLayer, Scope, ScopeError};
 use crate::support::{Branch, Gate, Server, layer, on_both_branches, request, store, text};
 
 on_both_branches![
-    the_same_request_of_two_tenants_runs_twice_and_each_is_given_its_own_answer,
-    what_runs_for_one_tenant_is_not_in_progress_for_another,
-    whoever_has_no_scope_is_refused_before_anything_else,
+    the_same_request_of_two_tenants_runs_twice_and_each_gets_its_own_response,
+    a_request_that_runs_for_one_tenant_is_not_in_progress_for_another,
+    a_request_without_a_scope_is_refused_before_anything_else,
 ];
 
 fn of(tenant: &'static str, request: http::Request<Full<Bytes>>) -> http::Request<Full<Bytes>> {
@@ -25,7 +25,7 @@ async fn for_its_tenant(run: usize, request: Request) -> Response {
     text(201, format!("run {run} for {}", request.headers()["tenant"].to_str().unwrap()))
 }
 
-async fn the_same_request_of_two_tenants_runs_twice_and_each_is_given_its_own_answer(branch: Branch) {
+async fn the_same_request_of_two_tenants_runs_twice_and_each_gets_its_own_response(branch: Branch) {
     let server = Server::start(layer().build(), for_its_tenant).await;
     server.send(of("a", request(branch, "x"))).await.assert_first(201, "run 1 for a");
     server.send(of("b", request(branch, "x"))).await.assert_first(201, "run 2 for b");
@@ -33,28 +33,28 @@ async fn the_same_request_of_two_tenants_runs_twice_and_each_is_given_its_own_an
     server.send(of("b", request(branch, "x"))).await.assert_replay(201, "run 2 for b");
 }
 
-async fn what_runs_for_one_tenant_is_not_in_progress_for_another(branch: Branch) {
+async fn a_request_that_runs_for_one_tenant_is_not_in_progress_for_another(branch: Branch) {
     let gate = Gate::closed();
     let held = gate.clone();
     let server = Server::start(layer().build(), move |run, request: Request| {
         let gate = held.clone();
         async move {
             if request.headers()["tenant"] == "a" {
-                gate.pass().await;
+                gate.enter().await;
             }
             for_its_tenant(run, request).await
         }
     })
     .await;
     let (first, ()) = tokio::join!(server.send(of("a", request(branch, "x"))), async {
-        gate.somebody().await;
+        gate.entered().await;
         server.send(of("b", request(branch, "x"))).await.assert_first(201, "run 2 for b");
-        gate.let_one_go();
+        gate.release_one();
     });
     first.assert_first(201, "run 1 for a");
 }
 
-async fn whoever_has_no_scope_is_refused_before_anything_else(branch: Branch) {
+async fn a_request_without_a_scope_is_refused_before_anything_else(branch: Branch) {
     let engine = || Engine::builder(store()).build().unwrap();
     let layer = IdempotencyLayer::builder(engine())
         .fingerprint(engine())
@@ -76,7 +76,7 @@ async fn whoever_has_no_scope_is_refused_before_anything_else(branch: Branch) {
 }
 
 #[tokio::test]
-async fn a_replay_is_authorised_again_by_what_stands_outside_of_the_layer() {
+async fn outer_layers_authorise_every_replay() {
     use axum::Router;
     use axum::middleware::{Next, from_fn};
 
@@ -87,7 +87,7 @@ async fn a_replay_is_authorised_again_by_what_stands_outside_of_the_layer() {
     let runs = crate::support::Runs::default();
     let counted = runs.clone();
     let router = Router::new()
-        .fallback(move || async move { text(201, format!("run {}", counted.one_more())) })
+        .fallback(move || async move { text(201, format!("run {}", counted.next())) })
         .layer(layer().build())
         .layer(from_fn(authorise));
     let server = Server::serve(router, runs).await;
@@ -99,7 +99,7 @@ async fn a_replay_is_authorised_again_by_what_stands_outside_of_the_layer() {
 }
 
 #[tokio::test]
-async fn an_unscoped_layer_shares_its_answers_with_everybody() {
+async fn an_unscoped_layer_shares_responses_between_all_clients() {
     let layer = IdempotencyLayer::builder(Engine::builder(store()).build().unwrap()).unscoped().build();
     let server = Server::start(layer, for_its_tenant).await;
     server.send(of("a", request(Branch::Key, "x"))).await.assert_first(201, "run 1 for a");

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use idem_core::Reservation;
-use idem_http::Recorder;
+use idem_http::ResponseEncoder;
 use idem_postgres::{PostgresStore, ReservationExt, TransactionError};
 use tokio::time::sleep;
 
@@ -14,7 +14,7 @@ use crate::request::{Outcome, Simulate};
 pub(super) async fn create(
     store: &PostgresStore,
     reservation: Reservation,
-    recorder: Recorder,
+    encoder: ResponseEncoder,
     entry: Entry,
     simulate: Simulate,
 ) -> Response {
@@ -47,7 +47,7 @@ pub(super) async fn create(
         Outcome::Reject => rejected(id),
         _ => created(id, &entry),
     };
-    match transaction.complete(recorder.record(answer.clone())).await {
+    match transaction.complete(encoder.encode(answer.clone())).await {
         // The layer answers with what was committed. This is for when the store cannot be asked about it any more.
         Ok(()) => ended(&answer),
         Err(error) => not_committed(&error),

@@ -5,7 +5,7 @@ use std::thread;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use idem_core::Reservation;
-use idem_http::Recorder;
+use idem_http::ResponseEncoder;
 use idem_sqlite::{SqliteStore, TransactionOutcome};
 
 use super::response::{conflict, created, ended, error_of, rejected, store_failed};
@@ -15,7 +15,7 @@ use crate::request::{Outcome, Simulate};
 pub(super) async fn create(
     store: &SqliteStore,
     reservation: Reservation,
-    recorder: Recorder,
+    encoder: ResponseEncoder,
     entry: Entry,
     simulate: Simulate,
 ) -> Response {
@@ -35,7 +35,7 @@ pub(super) async fn create(
             Outcome::Panic => panic!("the request asks for a panic"),
             Outcome::Abort => std::process::abort(),
         };
-        Ok((answer.clone(), recorder.record(answer)))
+        Ok((answer.clone(), encoder.encode(answer)))
     });
     match transacted.await {
         // The layer answers with what was committed. This is for when the store cannot be asked about it any more.

@@ -25,7 +25,7 @@ pub(crate) async fn create_in_transaction(
     body: Bytes,
 ) -> Response {
     let attempt = step.attempt().clone();
-    let (reservation, recorder) = step.into_parts();
+    let (reservation, encoder) = step.into_parts();
     let Some(transactions) = app.transactional else {
         return ended(&error_of("the service is not transactional"));
     };
@@ -33,7 +33,7 @@ pub(crate) async fn create_in_transaction(
         Ok(new) => new,
         Err(invalid) => {
             // An answer without an effect needs no transaction.
-            let _ = reservation.complete(recorder.record(invalid.response())).await;
+            let _ = reservation.complete(encoder.encode(invalid.response())).await;
             return invalid.into_response();
         }
     };
@@ -41,11 +41,9 @@ pub(crate) async fn create_in_transaction(
     sleep(simulate.delay()).await;
     let entry = Entry::of(kind, &team.0, &new, key.as_ref(), &attempt);
     match transactions {
-        Transactions::Sqlite(store) => {
-            on_sqlite::create(&store, reservation, recorder, entry, simulate).await
-        }
+        Transactions::Sqlite(store) => on_sqlite::create(&store, reservation, encoder, entry, simulate).await,
         Transactions::Postgres(store) => {
-            on_postgres::create(&store, reservation, recorder, entry, simulate).await
+            on_postgres::create(&store, reservation, encoder, entry, simulate).await
         }
     }
 }

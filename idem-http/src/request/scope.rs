@@ -1,35 +1,24 @@
-//! [`Scope`]: whose requests these are. Keys of one scope mean nothing in another.
+//! [`Scope`]: whose request it is. A key means nothing outside its scope.
 
-use http::request::Parts;
 use http::{Method, StatusCode};
 use idem_core::Fingerprint;
 use thiserror::Error;
 
-/// Whom a key belongs to: a tenant, an account, a team. Made by the function given to
-/// [`scope`](crate::LayerBuilder::scope) for each request.
+/// The owner of a key: a tenant, an account or a team.
 ///
-/// Name the *principal*, and not the credential: an account keeps its keys when its token is rotated, and a token has
-/// no business in a store.
-///
-/// ```
-/// use idem_http::{Scope, ScopeError};
-///
-/// #[derive(Clone)]
-/// struct Tenant(String); // what the authentication outside of the layer found out
-///
-/// fn scope(parts: &http::request::Parts) -> Result<Scope, ScopeError> {
-///     let tenant = parts.extensions.get::<Tenant>().ok_or(ScopeError::unauthenticated())?;
-///     Scope::principal(&tenant.0)
-/// }
-/// ```
+/// The function that you pass to [`scope`](crate::IdempotencyLayerBuilder::scope) returns one for each request; see the
+/// example on [the crate's front page](crate). Name the *principal*, not the credential: an account keeps its keys when
+/// its token is rotated, and a token must not get into a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     principal: Vec<u8>,
 }
 
 impl Scope {
-    /// The scope of a principal, of any bytes. Fails as [`unauthenticated`](ScopeError::unauthenticated) if there are
-    /// none: a missing name that became an empty one must not be everybody's.
+    /// The scope of a principal, named by any bytes.
+    ///
+    /// An empty name is an error ([`unauthenticated`](ScopeError::unauthenticated)), because a missing name must not
+    /// become a scope that all clients share.
     pub fn principal(principal: impl AsRef<[u8]>) -> Result<Self, ScopeError> {
         let principal = principal.as_ref();
         if principal.is_empty() {
@@ -38,15 +27,15 @@ impl Scope {
         Ok(Self { principal: principal.to_owned() })
     }
 
-    /// The one scope of a service whose callers are all the same.
-    pub(crate) fn everybody() -> Self {
+    /// The one scope of an unscoped layer.
+    pub(crate) fn shared() -> Self {
         Self { principal: Vec::new() }
     }
 
-    /// The scope of the lookup key: 64 hexadecimal digits of the length-prefixed principal, method and operation.
+    /// The scope of the lookup key: a digest of the principal, the method and the operation, each with its length.
     ///
-    /// Requests without a key are in a scope of their own, so that no client's key can name one of them.
-    pub(crate) fn of_key(&self, method: &Method, operation: &str, branch: Branch) -> Hex {
+    /// Requests without a key have scopes of their own, so that no client's key can name one of them.
+    pub(crate) fn of_key(&self, method: &Method, operation: &str, branch: Branch) -> HexDigest {
         let parts = [&self.principal, method.as_str().as_bytes(), operation.as_bytes()];
         let digest = match branch {
             Branch::Key => Fingerprint::from_parts(parts),
@@ -56,26 +45,26 @@ impl Scope {
     }
 }
 
-/// Which of the two names of a request is used.
+/// How a request is identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Branch {
-    /// The key that its client sent.
+    /// By the key that its client sent.
     Key,
-    /// The request itself.
+    /// By its content.
     Fingerprint,
 }
 
-/// The request has no scope, and is refused with this status. Its body is an `application/problem+json`.
+/// The request has no scope and is refused with this status, as `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the request has no scope: it is refused with {status}")]
+#[error("the request has no scope and is refused with {status}")]
 #[non_exhaustive]
 pub struct ScopeError {
-    /// What the client is answered.
+    /// The status that the client gets.
     pub status: StatusCode,
 }
 
 impl ScopeError {
-    /// Nobody knows whose request this is: 401.
+    /// The principal is unknown: 401.
     pub fn unauthenticated() -> Self {
         Self { status: StatusCode::UNAUTHORIZED }
     }
@@ -86,16 +75,13 @@ impl ScopeError {
     }
 }
 
-/// The function that names a request's scope.
-pub(crate) type ScopeOf = dyn Fn(&Parts) -> Result<Scope, ScopeError> + Send + Sync;
+/// A digest in 64 hexadecimal digits.
+pub(crate) type HexDigest = [u8; 64];
 
-/// 32 bytes in hexadecimal digits.
-pub(crate) type Hex = [u8; 64];
-
-pub(crate) fn hex(bytes: &[u8; 32]) -> Hex {
+pub(crate) fn hex(digest: &[u8; 32]) -> HexDigest {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = [0; 64];
-    for (pair, byte) in hex.chunks_exact_mut(2).zip(bytes) {
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
@@ -118,7 +104,7 @@ mod tests {
             scope("a", Method::POST, "/cache", Branch::Key),
             scope("aP", Method::POST, "/db", Branch::Key),
             scope("a", Method::POST, "/db", Branch::Fingerprint),
-            Scope::everybody().of_key(&Method::POST, "/db", Branch::Key),
+            Scope::shared().of_key(&Method::POST, "/db", Branch::Key),
         ];
         for (i, left) in distinct.iter().enumerate() {
             assert!(left.iter().all(u8::is_ascii_hexdigit));
@@ -134,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_principal_is_nobody_and_not_everybody() {
+    fn an_empty_principal_is_an_error_and_not_the_shared_scope() {
         assert_eq!(Scope::principal(""), Err(ScopeError::unauthenticated()));
     }
 }

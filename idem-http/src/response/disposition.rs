@@ -1,32 +1,32 @@
-//! [`Disposition`]: what a handler's response says about its request; and [`Replay`], whether it may be given again.
+//! [`Disposition`]: what happens to a handler's response; and [`Replay`]: whether a request may get a stored one.
 
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
 
-/// What is done with the request's record, by the head of the handler's response.
+/// What the layer does with a handler's response and with the request's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Disposition {
-    /// The response is the request's answer: every duplicate is given it.
+    /// Store the response. Every duplicate gets it.
     Store,
-    /// The request was executed; its response is not kept, and is sent as it comes. Duplicates are told so.
+    /// Record that the request was executed, and send the response without storing it. Duplicates get a 409.
     NotKept,
-    /// Nothing happened: the key is free at once.
+    /// Nothing happened: free the key. The next request runs at once, as a first attempt.
     Release,
-    /// Nobody knows what happened: the next request runs at once, and is told that it is a further attempt.
+    /// The outcome is unknown: free the key. The next request runs at once and can see that it is a further attempt.
     Abandon,
 }
 
 impl Disposition {
-    /// What the layer does by default.
+    /// The layer's default.
     ///
-    /// - 2xx, 3xx, and the 4xx that the same request gets again (400, 405, 406, 410, 411, 413, 414, 415, 422) are
+    /// - 2xx, 3xx, and the 4xx that the same request would get again (400, 405, 406, 410, 411, 413, 414, 415, 422) are
     ///   stored.
-    /// - 501, 503 and every other 4xx are released: they say that nothing happened, and may be different next time.
-    /// - 500, 502, 504 and every other 5xx are abandoned: they do not prove that nothing happened.
-    /// - 101 (an upgrade), and `text/event-stream`, are executed and not kept.
-    pub fn of(response: &Parts) -> Self {
+    /// - All other 4xx, 501 and 503 are released: they say that nothing happened, and the next response may differ.
+    /// - All other 5xx are abandoned: they do not prove that nothing happened.
+    /// - 101 (an upgrade) and `text/event-stream` are not kept.
+    pub fn default_for(response: &Parts) -> Self {
         match response.status.as_u16() {
             200..=399 if is_event_stream(response) => Self::NotKept,
             200..=399 | 400 | 405 | 406 | 410 | 411 | 413 | 414 | 415 | 422 => Self::Store,
@@ -36,19 +36,19 @@ impl Disposition {
         }
     }
 
-    /// What is really done: a response without an end is never collected, whatever a hook says.
+    /// The disposition that is applied: a response without an end is never stored, whatever the service's function says.
     pub(crate) fn checked(self, response: &Parts) -> Self {
         let has_no_end = response.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream(response);
         if self == Self::Store && has_no_end { Self::NotKept } else { self }
     }
 }
 
-/// Whether a stored response may be given to this request.
+/// Whether a request may get a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Replay {
-    /// It may.
+    /// The client gets the stored response.
     Allow,
-    /// It may not: the client gets 403, and the record stays.
+    /// The client gets 403. The record stays.
     Refuse,
 }
 
@@ -79,15 +79,15 @@ mod tests {
                 400..=499 | 501 | 503 => Disposition::Release,
                 _ => Disposition::Abandon,
             };
-            assert_eq!(Disposition::of(&head(status)), expected, "{status}");
+            assert_eq!(Disposition::default_for(&head(status)), expected, "{status}");
         }
     }
 
     #[test]
-    fn a_response_without_an_end_is_never_collected() {
+    fn a_response_without_an_end_is_never_stored() {
         let mut stream = head(200);
         stream.headers.insert(CONTENT_TYPE, HeaderValue::from_static("Text/Event-Stream; charset=utf-8"));
-        assert_eq!(Disposition::of(&stream), Disposition::NotKept);
+        assert_eq!(Disposition::default_for(&stream), Disposition::NotKept);
         assert_eq!(Disposition::Store.checked(&stream), Disposition::NotKept);
         assert_eq!(Disposition::Release.checked(&stream), Disposition::Release);
         assert_eq!(Disposition::Store.checked(&head(101)), Disposition::NotKept);

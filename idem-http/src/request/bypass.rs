@@ -1,28 +1,28 @@
-//! Which requests pass the layer by: those that are none of its business, and those that it cannot hold.
+//! Which requests bypass the layer: those that need no key, and those that the layer cannot store.
 
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, Method, Request};
 
-/// The methods that are guarded by default. The others are safe or idempotent by themselves, or are a tunnel.
-pub(crate) const GUARDED: [Method; 2] = [Method::POST, Method::PATCH];
+/// The methods that are guarded by default. The others are safe, idempotent by themselves, or open a tunnel.
+pub(crate) const GUARDED_METHODS: [Method; 2] = [Method::POST, Method::PATCH];
 
-/// Whether a request passes by, whatever key it has.
-pub(crate) fn passes_by<B>(request: &Request<B>, guarded: &[Method]) -> bool {
-    !guarded.contains(request.method()) || is_grpc(request.headers()) || is_upgrade(request.headers())
+/// Whether a request bypasses the layer, with or without a key.
+pub(crate) fn bypasses<B>(request: &Request<B>, guarded_methods: &[Method]) -> bool {
+    !guarded_methods.contains(request.method()) || is_grpc(request.headers()) || is_upgrade(request.headers())
 }
 
-/// gRPC has streams in both directions and says how a call ended in its trailers. Deduplicate its methods through the
-/// engine, by message.
+/// gRPC streams in both directions, and reports how a call ended in the trailers. Its methods use the engine directly,
+/// per message.
 fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let Some((start, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
-    // `application/grpc+proto`, `application/grpc-web`, `application/grpc; ..`, and no other type that begins like it.
+    // `application/grpc+proto`, `application/grpc-web`, `application/grpc; ..`, but not `application/grpcx`.
     start.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '))
 }
 
-/// Whether the connection is to become something else than HTTP. An offer of HTTP/2 is not one: some clients make it
-/// with their first request, whatever that is, and it must not cost that request its protection.
+/// Whether the connection changes to another protocol than HTTP. An offer of HTTP/2 does not count: some clients send it
+/// with their first request, which must not lose its protection.
 fn is_upgrade(headers: &HeaderMap) -> bool {
     let tokens = |name| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -39,37 +39,38 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn passes(method: Method, headers: &[(&str, &str)]) -> bool {
+    fn bypasses_with(method: Method, headers: &[(&str, &str)]) -> bool {
         let mut request = Request::builder().method(method);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        passes_by(&request.body(()).unwrap(), &GUARDED)
+        bypasses(&request.body(()).unwrap(), &GUARDED_METHODS)
     }
 
     #[test]
-    fn safe_and_idempotent_methods_pass_by() {
+    fn safe_and_idempotent_methods_bypass_the_layer() {
         use Method as M;
         for method in [M::GET, M::HEAD, M::OPTIONS, M::PUT, M::DELETE, M::TRACE, M::CONNECT] {
-            assert!(passes(method.clone(), &[]), "{method}");
+            assert!(bypasses_with(method.clone(), &[]), "{method}");
         }
-        assert!(!passes(M::POST, &[]) && !passes(M::PATCH, &[]));
+        assert!(!bypasses_with(M::POST, &[]) && !bypasses_with(M::PATCH, &[]));
     }
 
     #[test]
-    fn grpc_passes_by() {
+    fn grpc_bypasses_the_layer() {
         for content_type in ["application/grpc", "application/grpc+proto", "Application/gRPC-Web"] {
-            assert!(passes(Method::POST, &[("content-type", content_type)]), "{content_type}");
+            assert!(bypasses_with(Method::POST, &[("content-type", content_type)]), "{content_type}");
         }
         for content_type in ["application/json", "application/grpcx", "application/grp"] {
-            assert!(!passes(Method::POST, &[("content-type", content_type)]), "{content_type}");
+            assert!(!bypasses_with(Method::POST, &[("content-type", content_type)]), "{content_type}");
         }
     }
 
     #[test]
-    fn an_upgrade_passes_by_and_an_offer_of_another_http_version_does_not() {
-        let offer =
-            |connection, upgrade| passes(Method::POST, &[("connection", connection), ("upgrade", upgrade)]);
+    fn an_upgrade_bypasses_the_layer_and_an_offer_of_another_http_version_does_not() {
+        let offer = |connection, upgrade| {
+            bypasses_with(Method::POST, &[("connection", connection), ("upgrade", upgrade)])
+        };
         assert!(offer("keep-alive, Upgrade", "websocket"));
         assert!(!offer("Upgrade, HTTP2-Settings", "h2c"));
         assert!(!offer("Upgrade", "TLS/1.3"));
