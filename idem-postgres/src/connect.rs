@@ -1,152 +1,92 @@
-//! How a store is opened: by a URL, or over a pool of the user's.
+//! How a store is opened: with a URL, or over a pool of the caller.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use idem_core::{Effect, Operation, StoreError, StoreErrorKind};
+use deadpool_postgres::Pool;
+use idem_core::{Operation, StoreError};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Config, NoTls, Socket};
+use tokio_postgres::{NoTls, Socket};
 
 use crate::error::Cause;
-use crate::guards::Guards;
-use crate::names::Names;
-use crate::statement::SqlTexts;
-use crate::store::Inner;
-use crate::{Options, PostgresStore, keeper, schema};
-
-/// How long sent bytes may stay unacknowledged before the connection counts as lost, unless the URL says otherwise
-/// (`tcp_user_timeout`): a link that has fallen silent is noticed, and not only after hours.
-const SILENT_LINK: Duration = Duration::from_secs(30);
+use crate::sql::{InvalidName, Names};
+use crate::store::StoreInner;
+use crate::{PostgresOptions, PostgresStore, connection, maintenance, schema};
 
 impl PostgresStore {
-    /// Connects with the default [`Options`], to a URL of libpq's kind: `postgres://user:password@host/database`, with
-    /// several hosts, `target_session_attrs=read-write` and what else [`tokio_postgres::Config`] knows.
+    /// Connects to a URL with the default [`PostgresOptions`].
     ///
-    /// With `sslmode=require`, `verify-ca` or `verify-full` the connection is encrypted and the server's certificate
-    /// verified against the system's roots, its name too: all three are libpq's `verify-full`. It needs the feature
-    /// `rustls`. Without one of them, `prefer` included, TLS is not used. `sslrootcert` and the like are not known: other
-    /// roots and client certificates are [`connect_tls`](Self::connect_tls)'s.
+    /// The URL has the form of libpq, `postgres://user:password@host/database`, with any parameter that
+    /// [`tokio_postgres::Config`] knows; it may list several hosts.
+    ///
+    /// TLS: with `sslmode=require`, `verify-ca` or `verify-full` the connection is encrypted, and the server's certificate
+    /// and host name are verified against the system's roots; all three do what libpq calls `verify-full`. They need the
+    /// feature `rustls`. With any other mode, also `prefer`, TLS is not used. `sslrootcert` and similar parameters are not
+    /// supported: for other roots or client certificates use [`connect_tls`](Self::connect_tls).
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Self::connect_with(url, Options::new()).await
+        Self::connect_with(url, PostgresOptions::new()).await
     }
 
     /// Connects to a URL.
     ///
-    /// Fails as `Misconfigured` if the URL, the role's rights, the tables or the kind of server are wrong, as
-    /// `Unavailable` if nobody answers, and as `Incompatible` if a later release made the tables.
-    pub async fn connect_with(url: &str, options: Options) -> Result<Self, StoreError> {
-        let config = parsed(url)?;
-        if config.get_ssl_mode() == SslMode::Require {
+    /// Fails as `Misconfigured` if the URL, the role's rights, the tables or the kind of server are wrong, as `Unavailable`
+    /// if no server answers, and as `Incompatible` if a later release created the tables.
+    pub async fn connect_with(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let config = connection::parse(url)?;
+        let pool = if config.get_ssl_mode() == SslMode::Require {
             #[cfg(feature = "rustls")]
-            return connect(config, options, crate::tls::with_system_roots()?).await;
+            {
+                connection::build(config, &options, connection::with_system_roots()?)?
+            }
             #[cfg(not(feature = "rustls"))]
-            return Err(Cause::NoTls.of(Operation::Connect));
-        }
-        connect(config, options, NoTls).await
+            return Err(Cause::NoTls.into_store_error(Operation::Connect));
+        } else {
+            connection::build(config, &options, NoTls)?
+        };
+        Self::from_pool(pool, options).await
     }
 
-    /// [`connect_with`](Self::connect_with), over TLS by a connector of the caller's choice: other roots, client
-    /// certificates, another library.
-    pub async fn connect_tls<T>(url: &str, options: Options, tls: T) -> Result<Self, StoreError>
+    /// Connects to a URL over TLS with a connector of the caller, for other roots, client certificates or another TLS
+    /// library.
+    pub async fn connect_tls<T>(url: &str, options: PostgresOptions, tls: T) -> Result<Self, StoreError>
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
         T::Stream: Send + Sync,
         T::TlsConnect: Send + Sync,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        connect(parsed(url)?, options, tls).await
+        let pool = connection::build(connection::parse(url)?, &options, tls)?;
+        Self::from_pool(pool, options).await
     }
 
-    /// A store over a pool of the caller's. `pool_size` and `connect_timeout` are the pool's own then.
+    /// Opens a store over a pool of the caller. The pool's own settings replace `pool_size` and `connect_timeout`.
     ///
-    /// Its connections are used as they are: no setting of a session is changed. So they have to come back to it as they
-    /// were, above all not in an open transaction: what the store writes in that is undone with it, and nobody is told.
-    pub async fn from_pool(pool: Pool, options: Options) -> Result<Self, StoreError> {
-        let names =
-            Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
-        let sql = SqlTexts::new(&names);
-        let inner = Arc::new(Inner {
-            pool,
-            options,
-            names,
-            sql,
-            guards: Guards::default(),
-            notices_clients: OnceLock::new(),
-            looks_apart: AtomicBool::new(false),
-        });
+    /// The store changes no setting of a session. Return connections to the pool as they were, above all not with an open
+    /// transaction: what the store writes in that transaction is silently undone with it.
+    pub async fn from_pool(pool: Pool, options: PostgresOptions) -> Result<Self, StoreError> {
+        let inner = Arc::new(StoreInner::new(pool, options).map_err(refused)?);
         schema::prepare(&inner).await?;
-        keeper::start(&inner);
+        maintenance::start(&inner);
         Ok(Self { inner })
     }
 
-    /// The pool that the store uses.
-    pub fn pool(&self) -> &Pool {
-        &self.inner.pool
-    }
-
-    /// The SQL that makes the tables and their functions with the names of these options, for those who keep their migrations elsewhere. It
-    /// can be applied again.
+    /// The SQL that creates the tables and functions with the names in these options, for your own migration tool.
+    ///
+    /// It can be applied again: existing tables stay as they are. Connecting does the same unless
+    /// [`create_schema`](PostgresOptions::create_schema) is off.
     ///
     /// ```
-    /// use idem_postgres::{Options, PostgresStore};
+    /// use idem_postgres::{PostgresOptions, PostgresStore};
     ///
-    /// let sql = PostgresStore::schema_sql(&Options::new().schema("shop"))?;
+    /// let sql = PostgresStore::schema_sql(&PostgresOptions::new().schema("shop"))?;
     /// assert!(sql.contains(r#"CREATE TABLE IF NOT EXISTS "shop"."idem_record""#));
     /// # Ok::<(), idem_core::StoreError>(())
     /// ```
-    pub fn schema_sql(options: &Options) -> Result<String, StoreError> {
-        let names =
-            Names::new(&options.schema, &options.table).map_err(|cause| cause.of(Operation::Connect))?;
-        Ok(schema::sql(&names))
+    pub fn schema_sql(options: &PostgresOptions) -> Result<String, StoreError> {
+        Ok(schema::sql(&Names::new(&options.schema, &options.table).map_err(refused)?))
     }
 }
 
-fn parsed(url: &str) -> Result<Config, StoreError> {
-    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let config = without_verify(url).parse::<Config>().ok().filter(|_| is_url);
-    config.ok_or_else(|| Cause::NotAPostgresUrl.of(Operation::Connect))
-}
-
-/// libpq has two modes beyond `require`, which say how much of a certificate is verified. Here it is always all of it.
-fn without_verify(url: &str) -> String {
-    let Some((address, settings)) = url.split_once('?') else { return url.to_owned() };
-    let settings = settings.split('&').map(|setting| match setting {
-        "sslmode=verify-ca" | "sslmode=verify-full" => "sslmode=require",
-        other => other,
-    });
-    format!("{address}?{}", settings.collect::<Vec<_>>().join("&"))
-}
-
-async fn connect<T>(mut config: Config, options: Options, tls: T) -> Result<PostgresStore, StoreError>
-where
-    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-    T::Stream: Send + Sync,
-    T::TlsConnect: Send + Sync,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-{
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(options.connect_timeout);
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(SILENT_LINK);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("idem");
-    }
-    // The store leaves every connection as it found it, so that nothing has to be asked before one is used again.
-    let manager =
-        Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    let pool = Pool::builder(manager)
-        .max_size(options.pool_size.max(1))
-        .create_timeout(Some(options.connect_timeout))
-        .runtime(Runtime::Tokio1)
-        .build()
-        .map_err(|error| {
-            StoreError::new(StoreErrorKind::Internal, Effect::NotApplied, Operation::Connect)
-                .with_source(error)
-        })?;
-    PostgresStore::from_pool(pool, options).await
+fn refused(name: InvalidName) -> StoreError {
+    Cause::Name(name).into_store_error(Operation::Connect)
 }

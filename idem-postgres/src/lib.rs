@@ -1,68 +1,65 @@
-//! The Postgres store of [idem](idem_core): a table in your own database, and completion in your own transaction.
+//! The Postgres store of [idem](idem_core): records are rows of a table in your database, and an effect in that database
+//! is committed together with its completion.
 //!
-//! - **Exactly once, where the effect is in the same database.** [`ReservationExt::begin_transaction`] gives a
-//!   [`Transaction`] that cannot be committed without its completion; [`PostgresStore::complete_in`] writes a completion in
-//!   a transaction that you commit yourself. The module `sqlx` (feature `sqlx`) has the same over sqlx.
-//! - **Never in the way.** Replays and refusals are one `SELECT`, and no reservation, renewal or sweep waits for the lock of
-//!   a record.
-//! - **At home in your database.** Any schema and table, your pool or its own, pgbouncer in transaction mode; no
-//!   `search_path` or setting of a role changes what a statement does.
+//! ```no_run
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use idem_core::{Admission, Engine, Fingerprint, Key, StoredValue};
+//! use idem_postgres::{PostgresStore, ReservationExt};
 //!
-//! [`PostgresStore::connect`] opens it; [`Options`] say where the table is and how the server is talked to. What each failure
-//! means, and what it leaves behind, stands in the crate's README.
+//! let store = PostgresStore::connect("postgres://shop:secret@db.example/shop").await?;
+//! let engine = Engine::builder(store.clone()).build()?;
 //!
-//! # Where things are
+//! let (key, fingerprint) = (Key::new("payments", "8e03978e")?, Fingerprint::from_parts(["100 EUR"]));
+//! if let Admission::Granted(reservation) = engine.reserve(&key, &fingerprint).await? {
+//!     let transaction = reservation.begin_transaction(&store).await?;
+//!     transaction.execute("INSERT INTO payment (cents) VALUES ($1)", &[&10_000_i64]).await?;
+//!     transaction.complete(StoredValue::bytes("paid")).await?; // commits both
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! `store` is the trait, with `reserve` for its longest operation, and `sql/` has its statements, one file for each; `row` and
-//! `fields` read a record, `statement` and `names` put the table's name into SQL. `connection` sends a statement and knows when
-//! a connection is fit to be used again; `connect` makes the pool, `schema` the tables and their functions, and `keeper` cleans
-//! up. `transaction` is the guard over tokio-postgres, and
-//! `sqlx` over sqlx: both are an `owned` transaction, which `ending` brings to its end; `lock` is what it finds when it begins,
-//! `guards` the keys whose heartbeats pause. `complete_in` is for transactions of the caller's. `session` has the statements
-//! that both drivers send. `error` says what each failure means, with `sqlstate` for what the server says.
+//! | task | item |
+//! |---|---|
+//! | connect | [`PostgresStore::connect`], [`PostgresStore::connect_with`] |
+//! | choose the schema, the table and the limits | [`PostgresOptions`] |
+//! | use a connection pool or a TLS connector of your own | [`PostgresStore::from_pool`], [`PostgresStore::connect_tls`] |
+//! | create the tables with your own migration tool | [`PostgresStore::schema_sql`] |
+//! | commit an effect together with its completion | [`ReservationExt::begin_transaction`], [`Transaction::complete`] |
+//! | the same over sqlx | the module `sqlx` (feature `sqlx`) |
+//! | complete in a transaction that you commit yourself | [`PostgresStore::complete_in`] |
+//! | run a handler once, without a transaction | [`Engine::execute`](idem_core::Engine::execute) |
+//!
+//! The crate's README lists what happens in each failure.
 
 // On docs.rs, items that need a feature say which.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod binary;
-mod complete_in;
 mod connect;
 mod connection;
-mod ending;
 mod error;
-mod fields;
-mod guards;
-mod instant;
-mod interval;
-mod keeper;
-mod lock;
-mod names;
+mod maintenance;
 mod options;
-mod owned;
-mod patience;
-mod reserve;
-mod row;
+mod record;
 mod schema;
-mod session;
+mod sql;
 mod sqlstate;
-#[cfg(feature = "sqlx")]
-pub mod sqlx;
-mod statement;
 mod store;
-#[cfg(feature = "rustls")]
-mod tls;
 mod transaction;
 
-pub use options::{Options, Statements};
+pub use options::{PostgresOptions, Statements};
 pub use store::PostgresStore;
+#[cfg(feature = "sqlx")]
+pub use transaction::sqlx;
 pub use transaction::{ReservationExt, Transaction, TransactionError};
 
-/// The README's examples, compiled.
+/// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// And those about transactions.
+/// Compiles the examples of the guide to transactions.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/transactional.md")]
 struct Transactions;

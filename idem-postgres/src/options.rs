@@ -1,60 +1,51 @@
-//! [`Options`]: where a [`PostgresStore`](crate::PostgresStore) keeps its table, and how it talks to the server.
+//! [`PostgresOptions`]: where a store keeps its table, and how it talks to the server.
 
 use std::time::Duration;
 
-/// How statements are sent.
+/// How statements are sent to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statements {
-    /// Each with its text, unnamed. Right everywhere, also behind a pooler (pgbouncer, a cloud's proxy) that gives a
-    /// transaction any connection of the server's.
+    /// Sends the text with each call. Correct everywhere, also behind a pooler (pgbouncer, a cloud provider's proxy) that
+    /// runs each transaction on any of its server connections.
     Unnamed,
-    /// Prepared once for each connection and then named. Faster, and right only if this process talks to the server
-    /// itself, or the pooler keeps one server connection for each client (`pool_mode = session`): behind any other the
-    /// name may be missing there, or *be another client's*. A plan that was made while the table was small is kept until
-    /// the server has analysed it anew.
+    /// Prepares each statement once per connection, under a name.
+    ///
+    /// Faster, but only correct on a direct connection, or behind a pooler that gives each client a server connection of
+    /// its own (`pool_mode = session`). Behind any other pooler the name can be missing on the server, or can *belong to
+    /// another client*. A plan that was made while the table was small stays in use until the server analyzes the table
+    /// again.
     Prepared,
 }
 
-/// The settings of a store.
+/// The settings of a [`PostgresStore`](crate::PostgresStore).
 ///
 /// ```
-/// use idem_postgres::{Options, Statements};
+/// use std::time::Duration;
+/// use idem_postgres::{PostgresOptions, Statements};
 ///
-/// let options = Options::new().schema("shop").pool_size(32).statements(Statements::Prepared);
-/// assert_eq!(options.table, "idem_record");
+/// let options = PostgresOptions::new()
+///     .schema("shop")
+///     .pool_size(32)
+///     .pool_timeout(Duration::from_secs(2))
+///     .statements(Statements::Prepared);
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// The schema of the tables. It is quoted wherever it is used.
-    pub schema: String,
-    /// The name of the table of records, and the beginning of the names of what belongs to it: `_meta`, `_pkey`,
-    /// `_sweep`, and its functions. It is quoted, too.
-    pub table: String,
-    /// Whether a store that finds no tables, or not all of their functions, makes them. Without it they are made beforehand,
-    /// with [`schema_sql`](crate::PostgresStore::schema_sql), and the store's role needs no right to create anything.
-    pub create_schema: bool,
-    /// How statements are sent.
-    pub statements: Statements,
-    /// How many connections the store's own pool has at the most.
-    pub pool_size: usize,
-    /// How long an operation may wait for a connection of the pool before it fails without effect.
-    pub pool_timeout: Duration,
-    /// How long making a connection may take.
-    pub connect_timeout: Duration,
-    /// The longest answer that is kept; whatever this is, not more than 10^9 bytes, which Postgres can give back.
-    pub max_answer_bytes: usize,
-    /// How often expired records are removed in the background.
-    pub upkeep_interval: Duration,
-    /// How long a transaction of [`begin_transaction`](crate::ReservationExt::begin_transaction) may stay open between
-    /// two statements (`idle_in_transaction_session_timeout`): from then on the server ends it, so that the key of a
-    /// client that has vanished becomes free.
-    pub idle_in_transaction_timeout: Duration,
+#[must_use = "options do nothing until a store is opened with them"]
+pub struct PostgresOptions {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    pub(crate) create_schema: bool,
+    pub(crate) statements: Statements,
+    pub(crate) pool_size: usize,
+    pub(crate) pool_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) max_answer_bytes: usize,
+    pub(crate) maintenance_interval: Duration,
+    pub(crate) idle_in_transaction_timeout: Duration,
 }
 
-impl Options {
-    /// The tables `public.idem_record` and `public.idem_record_meta`, made if they are missing; sixteen connections,
-    /// unnamed statements, answers of at most 16 MiB.
+impl PostgresOptions {
+    /// The default settings; each method names its default.
     pub fn new() -> Self {
         Self {
             schema: "public".to_owned(),
@@ -65,83 +56,99 @@ impl Options {
             pool_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             max_answer_bytes: 16 << 20,
-            upkeep_interval: Duration::from_secs(10),
+            maintenance_interval: Duration::from_secs(10),
             idle_in_transaction_timeout: Duration::from_secs(60),
         }
     }
 
-    /// The same options with another schema.
-    #[must_use]
+    /// Sets the schema of the tables and their functions. Default: `public`.
+    ///
+    /// 1 to 63 bytes without control characters. Any other character is allowed, because the name is always quoted.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// The same options with another table.
-    #[must_use]
+    /// Sets the name of the table of records. Default: `idem_record`.
+    ///
+    /// The names of the other objects begin with it: `_meta`, `_pkey`, `_sweep`, and the functions `_reserve`, `_insert` and
+    /// `_complete`. 1 to 47 bytes without control characters. The name is always quoted.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = table.into();
         self
     }
 
-    /// The same options, with or without making what is missing.
-    #[must_use]
+    /// Sets whether connecting creates tables and functions that are missing. Default: `true`.
+    ///
+    /// With `false`, create them beforehand with [`schema_sql`](crate::PostgresStore::schema_sql). The role of the store
+    /// then needs no right to create anything.
     pub fn create_schema(mut self, create_schema: bool) -> Self {
         self.create_schema = create_schema;
         self
     }
 
-    /// The same options with another way to send statements.
-    #[must_use]
+    /// Sets how statements are sent. Default: [`Statements::Unnamed`], which is correct behind every pooler.
     pub fn statements(mut self, statements: Statements) -> Self {
         self.statements = statements;
         self
     }
 
-    /// The same options with another bound on connections.
-    #[must_use]
+    /// Sets the maximum number of connections in the store's own pool. Default: 16; at least 1.
+    ///
+    /// Each operation uses one connection for as long as it runs, and each open
+    /// [`Transaction`](crate::Transaction) uses one. Not used with [`from_pool`](crate::PostgresStore::from_pool).
     pub fn pool_size(mut self, pool_size: usize) -> Self {
         self.pool_size = pool_size;
         self
     }
 
-    /// The same options with another bound on the wait for a connection.
-    #[must_use]
+    /// Sets how long an operation waits for a connection of the pool. Default: 5 seconds.
+    ///
+    /// After that it fails as [`Timeout`](idem_core::StoreErrorKind::Timeout), without effect.
     pub fn pool_timeout(mut self, pool_timeout: Duration) -> Self {
         self.pool_timeout = pool_timeout;
         self
     }
 
-    /// The same options with another bound on the making of a connection.
-    #[must_use]
+    /// Sets how long opening a new connection may take. Default: 5 seconds.
+    ///
+    /// A `connect_timeout` in the URL takes precedence for each attempt to connect to a host. Not used with
+    /// [`from_pool`](crate::PostgresStore::from_pool).
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
-    /// The same options with another bound on the length of an answer.
-    #[must_use]
+    /// Sets the maximum length of an answer in bytes. Default: 16 MiB.
+    ///
+    /// A longer answer is refused as [`TooLarge`](idem_core::StoreErrorKind::TooLarge) before anything is sent. Values above
+    /// 10^9 count as 10^9, because Postgres cannot return a longer one.
     pub fn max_answer_bytes(mut self, max_answer_bytes: usize) -> Self {
         self.max_answer_bytes = max_answer_bytes;
         self
     }
 
-    /// The same options with another interval between clean-ups.
-    #[must_use]
-    pub fn upkeep_interval(mut self, upkeep_interval: Duration) -> Self {
-        self.upkeep_interval = upkeep_interval;
+    /// Sets the pause between two removals of expired records in the background. Default: 10 seconds; at least 1
+    /// millisecond.
+    ///
+    /// It affects the size of the table only: an expired record counts as absent, removed or not.
+    pub fn maintenance_interval(mut self, maintenance_interval: Duration) -> Self {
+        self.maintenance_interval = maintenance_interval;
         self
     }
 
-    /// The same options with another patience with a transaction that nobody goes on with.
-    #[must_use]
+    /// Sets how long a transaction of [`begin_transaction`](crate::ReservationExt::begin_transaction) may stay idle between
+    /// two statements. Default: 60 seconds; 1 millisecond to 2,147,483 seconds.
+    ///
+    /// After that the server ends the session and rolls back (`idle_in_transaction_session_timeout`), so that the key of a
+    /// client that vanished becomes free. It does not limit how long the whole transaction takes.
     pub fn idle_in_transaction_timeout(mut self, idle_in_transaction_timeout: Duration) -> Self {
         self.idle_in_transaction_timeout = idle_in_transaction_timeout;
         self
     }
 }
 
-impl Default for Options {
+impl Default for PostgresOptions {
     fn default() -> Self {
         Self::new()
     }

@@ -7,4 +7,4 @@ mod golden;
 #[path = "support/suite.rs"]
 mod suite;
 
-idem_conformance::main!(suite::Suite::PgBouncer);
+idem_conformance::main!(suite::Setup::PgBouncer);

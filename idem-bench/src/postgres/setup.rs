@@ -1,6 +1,6 @@
 //! How much is measured, and how the store is opened.
 
-use idem_postgres::{Options, PostgresStore};
+use idem_postgres::{PostgresOptions, PostgresStore};
 
 /// How much is measured.
 #[derive(Debug)]
@@ -27,5 +27,5 @@ impl Scale {
 
 /// Opens the store with default options.
 pub(super) async fn open(url: &str, table: &str) -> Result<PostgresStore, idem_core::StoreError> {
-    PostgresStore::connect_with(url, Options::new().schema("idem_bench").table(table)).await
+    PostgresStore::connect_with(url, PostgresOptions::new().schema("idem_bench").table(table)).await
 }

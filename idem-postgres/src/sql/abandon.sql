@@ -1,4 +1,4 @@
--- Lets the next caller in. No row: it is not the owner's, or not in flight, or abandoned already.
+-- Lets the next caller take the key over. No row: the record is not the owner's, or not in flight, or already abandoned.
 UPDATE public.idem_record SET
     state = 'a',
     expires_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) record_ttl,

@@ -1,7 +1,7 @@
--- Reserves a key whose record leaves it free: expired, released by another, or of an owner whose lease is over or
--- abandoned. No row: somebody else has the record locked, or it does not leave the key free any more.
+-- Reserves a key whose record leaves it free: it has expired, another owner released it, or its owner abandoned it or has no
+-- lease any more. No row: the record is locked, or does not leave the key free any more.
 --
--- The time is read once the lock is held.
+-- The time is read after the lock was acquired.
 WITH found AS MATERIALIZED (
     SELECT locked.key, pg_catalog.clock_timestamp() AS now
     FROM (
@@ -24,7 +24,7 @@ UPDATE public.idem_record AS record SET
     sweep_after = pg_catalog.date_trunc('minute', found.now OPERATOR(pg_catalog.+) $5, 'UTC'),
     completed_at = NULL, codec = NULL, schema = NULL, body = NULL
 FROM found
--- Asked of the record as it is now, which may be a later one than the lock began with.
+-- Checked on the current record, which may be newer than the one that the lock was requested on.
 WHERE record.key OPERATOR(pg_catalog.=) found.key AND (
     record.expires_at OPERATOR(pg_catalog.<=) found.now
     OR record.version OPERATOR(pg_catalog.=) 1 AND record.owner OPERATOR(pg_catalog.<>) $2 AND (

@@ -1,5 +1,5 @@
--- Whether a sweep may find something: it only reads. The time is read once, and the record that is due first is asked
--- for, so that it takes a look into the index and not at every record.
+-- Says whether a sweep may find something; only reads. The time is read once and only the record that is due first is
+-- selected, so that it takes one index lookup and does not read every record.
 SELECT EXISTS (
     SELECT FROM (
         SELECT FROM public.idem_record

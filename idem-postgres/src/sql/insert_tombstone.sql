@@ -1,4 +1,4 @@
--- The tombstone of a key that has no record. No row: there is one now.
+-- Inserts the tombstone of a key that has no record. No row: it has one by now.
 INSERT INTO public.idem_record
     (key, scope, name, version, state, owner, fence, attempt, fingerprint, expires_at, sweep_after)
 VALUES (

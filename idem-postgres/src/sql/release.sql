@@ -1,8 +1,8 @@
--- Puts a tombstone in the place of the owner's record in flight. No row: it is not the owner's, or not in flight.
+-- Replaces the owner's record in flight with a tombstone. No row: the record is not the owner's, or not in flight.
 UPDATE public.idem_record SET
     state = 'r',
     fingerprint = pg_catalog.decode('0000000000000000000000000000000000000000000000000000000000000000', 'hex'),
-    -- The number of a run that was taken over is remembered for as long as its record would have been.
+    -- After a takeover the attempt number is kept for as long as the record would have been.
     expires_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) CASE
         WHEN attempt OPERATOR(pg_catalog.>) 1 THEN GREATEST(lease, $3, record_ttl)
         ELSE GREATEST(lease, $3)

@@ -1,6 +1,6 @@
--- Extends the lease of the owner in flight, and never shortens it. No row: it is not the owner's, or it is locked.
+-- Extends the lease of the owner in flight, and never shortens it. No row: the record is not the owner's, or it is locked.
 --
--- A lease that is longer than its own span shows that the clock stepped back: it is cut to that.
+-- A lease that is longer than its own span shows that the clock stepped back. It counts as that span.
 WITH found AS MATERIALIZED (
     SELECT locked.key, pg_catalog.clock_timestamp() AS now
     FROM (

@@ -1,5 +1,5 @@
--- What a store has to know of its server: its version, whether it takes writes and keeps them, and which of the schema ($1)
--- and the two tables ($2, $3) are there, with how they are kept (u = without a log).
+-- The facts about a server that the store needs: its version, whether it accepts writes and keeps them, whether the schema ($1)
+-- exists, and how the two tables ($2, $3) are persisted, if they exist (u = unlogged).
 SELECT
     pg_catalog.current_setting('server_version_num')::integer,
     pg_catalog.pg_is_in_recovery(),

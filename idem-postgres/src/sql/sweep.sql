@@ -1,5 +1,5 @@
--- Removes expired records, at most $1, and says how many. One sweeps at a time: who finds the meta row locked, or a
--- record, leaves it to whoever has the lock.
+-- Removes at most $1 expired records, and returns how many. One sweep runs at a time: it skips its work if the meta row is
+-- locked, and it skips locked records.
 WITH clock AS MATERIALIZED (
     SELECT pg_catalog.clock_timestamp() AS now
 ), turn AS MATERIALIZED (
@@ -13,7 +13,7 @@ WITH clock AS MATERIALIZED (
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 ), removed AS (
-    -- Asked again: the record may have been reserved between the look for it and its lock.
+    -- Checked again: the record may have been reserved between its selection and its lock.
     DELETE FROM public.idem_record AS record USING due
     WHERE record.key OPERATOR(pg_catalog.=) due.key
         AND record.expires_at OPERATOR(pg_catalog.<=) (SELECT now FROM clock)

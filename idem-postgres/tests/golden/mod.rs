@@ -1,26 +1,26 @@
-//! Rows of every released version, as they stand in a table, and what they mean. They were written down by hand, and
-//! not by this crate. They never change.
+//! Rows of every released version, and the records that they mean. They were written by hand, not by this crate, and they
+//! never change.
 
 use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
 use idem_core::{Answer, FencingToken, Fingerprint, Format, Key, StoredValue};
 
-/// Made for the table of version 1 under its default names.
+/// Rows for the tables of version 1 with the default names.
 pub(crate) const V1: &str = include_str!("v1.sql");
 
-/// The year 2100: none of these is to expire while it is looked at.
+/// The year 2100, so that no row expires during a test.
 const FAR: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
-/// A minute before.
+/// A minute earlier.
 const LEASE_UNTIL: Timestamp = Timestamp::from_micros(4_102_444_740_000_000);
 const FENCE: u64 = 1_767_268_800_000_001;
 const DAY: u64 = 86_400_000_000;
 const TEN_YEARS: u64 = 315_360_000_000_000;
 
-/// A tombstone is not shown to anybody.
+/// `get` does not show tombstones.
 pub(crate) fn is_shown(record: &Record) -> bool {
     record.state != State::Released
 }
 
-/// What `v1.sql` means.
+/// The records in `v1.sql`.
 pub(crate) fn records() -> Vec<(Key, Record)> {
     let completed_at = Timestamp::from_micros(FENCE + 5);
     let json = StoredValue { format: Format { codec: 1, schema: 70_000 }, body: b"\0\xff{}"[..].into() };

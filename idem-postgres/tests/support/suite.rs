@@ -1,5 +1,5 @@
-//! The harness of the conformance suite: a server for each case, on a clock that the suite moves, directly or behind a
-//! pgbouncer.
+//! The harness of the conformance suite: one server for each case, on a clock that the suite moves, with or without a pgbouncer
+//! in front.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use idem_conformance::{Ability, Clock, Harness, Instance};
 use idem_core::store::Record;
 use idem_core::{FencingToken, Key, ReservationStore};
-use idem_postgres::{Options, PostgresStore, Statements};
+use idem_postgres::{PostgresOptions, PostgresStore, Statements};
 use test_servers::MovedClock;
 use test_servers::postgres::{PgBouncer, Postgres, client};
 use tokio_postgres::types::Type;
@@ -18,14 +18,14 @@ use crate::golden;
 /// How the store reaches its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "each test binary uses one of them")]
-pub(crate) enum Suite {
-    /// Directly, with statements that are prepared once.
+pub(crate) enum Setup {
+    /// Directly, with prepared statements.
     Direct,
     /// Through pgbouncer in transaction mode.
     PgBouncer,
 }
 
-/// The servers of the locations that were handed out: they live as long as this process.
+/// The servers of all locations. They live as long as this process.
 static SERVERS: Mutex<Vec<Servers>> = Mutex::new(Vec::new());
 
 struct Servers {
@@ -34,19 +34,19 @@ struct Servers {
 }
 
 impl Servers {
-    async fn start(suite: Suite) -> Self {
+    async fn start(setup: Setup) -> Self {
         let postgres = Postgres::start_with_clock().await;
-        let pgbouncer = match suite {
-            Suite::Direct => None,
-            Suite::PgBouncer => Some(PgBouncer::start(&postgres).await),
+        let pgbouncer = match setup {
+            Setup::Direct => None,
+            Setup::PgBouncer => Some(PgBouncer::start(&postgres).await),
         };
         Self { postgres, pgbouncer }
     }
 
-    fn reached(&self, suite: Suite) -> Reached {
+    fn reached(&self, setup: Setup) -> Reached {
         let url = self.pgbouncer.as_ref().map_or_else(|| self.postgres.url(), PgBouncer::url);
         Reached {
-            suite,
+            setup,
             url,
             server_url: self.postgres.url(),
             directory: self.postgres.directory().to_owned(),
@@ -54,13 +54,13 @@ impl Servers {
     }
 }
 
-/// Where a store is: everything that another process needs to open it, too.
+/// What a process needs to open a store.
 #[derive(Clone)]
 struct Reached {
-    suite: Suite,
+    setup: Setup,
     url: String,
     server_url: String,
-    /// Of the clock.
+    /// The directory of the clock.
     directory: PathBuf,
 }
 
@@ -69,19 +69,20 @@ impl Reached {
         [&self.url, &self.server_url, self.directory.to_str().unwrap()].join("\n")
     }
 
-    fn from_location(suite: Suite, location: &str) -> Self {
+    fn from_location(setup: Setup, location: &str) -> Self {
         let mut lines = location.lines().map(str::to_owned);
         let mut line = || lines.next().unwrap();
-        Self { suite, url: line(), server_url: line(), directory: PathBuf::from(line()) }
+        Self { setup, url: line(), server_url: line(), directory: PathBuf::from(line()) }
     }
 
     async fn open(&self) -> PostgresStore {
-        let statements = match self.suite {
-            Suite::Direct => Statements::Prepared,
-            Suite::PgBouncer => Statements::Unnamed,
+        let statements = match self.setup {
+            Setup::Direct => Statements::Prepared,
+            Setup::PgBouncer => Statements::Unnamed,
         };
-        // What the suite wants removed, it sweeps itself.
-        let options = Options::new().statements(statements).upkeep_interval(Duration::from_secs(3600));
+        // The suite sweeps itself.
+        let options =
+            PostgresOptions::new().statements(statements).maintenance_interval(Duration::from_secs(3600));
         PostgresStore::connect_with(&self.url, options).await.unwrap()
     }
 
@@ -92,7 +93,7 @@ impl Reached {
 }
 
 #[async_trait::async_trait]
-impl Harness for Suite {
+impl Harness for Setup {
     async fn fresh(&self) -> Box<dyn Instance> {
         let servers = Servers::start(*self).await;
         servers.reached(*self).instance(Some(servers)).await
@@ -103,7 +104,8 @@ impl Harness for Suite {
     }
 
     fn max_answer_bytes(&self) -> Option<usize> {
-        Some(Options::new().max_answer_bytes)
+        // The default.
+        Some(16 << 20)
     }
 
     fn lacks(&self, ability: Ability) -> Option<&'static str> {
@@ -119,14 +121,14 @@ impl Harness for Suite {
     }
 
     fn new_location(&self) -> String {
-        let suite = *self;
-        // Not `async`, and called from within a runtime.
+        let setup = *self;
+        // This function is not `async` and is called inside a runtime.
         let starting = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(Servers::start(suite))
+            runtime.block_on(Servers::start(setup))
         });
         let servers = starting.join().unwrap();
-        let location = servers.reached(suite).to_location();
+        let location = servers.reached(setup).to_location();
         SERVERS.lock().unwrap().push(servers);
         location
     }
@@ -141,12 +143,12 @@ struct Table {
     store: Arc<PostgresStore>,
     reached: Reached,
     clock: MovedClock,
-    /// If they are this instance's own.
+    /// `Some` if this instance started them.
     servers: Option<Servers>,
 }
 
 impl Table {
-    /// Does something behind the store's back.
+    /// Changes the table without the store.
     async fn execute(&self, sql: &str) {
         client(&self.reached.server_url).await.unwrap().batch_execute(sql).await.unwrap();
     }

@@ -1,4 +1,4 @@
-// The client cannot be kept for statements after the completion.
+// The client cannot be used after the completion.
 async fn pay(transaction: idem_postgres::Transaction) {
     let client: &tokio_postgres::Client = &transaction;
     let _ = transaction.complete(idem_core::Answer::NotKept).await;

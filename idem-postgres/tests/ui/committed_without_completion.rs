@@ -1,4 +1,4 @@
-// There is no other way to commit it.
+// Only `complete` commits it.
 async fn pay(transaction: idem_postgres::Transaction) {
     transaction.commit().await;
 }

@@ -1,4 +1,4 @@
-// Over sqlx neither: what it dereferences to is the connection, and not sqlx's transaction.
+// The same over sqlx: the guard dereferences to the connection and not to sqlx's transaction.
 async fn pay(transaction: idem_postgres::sqlx::Transaction) {
     transaction.commit().await;
 }

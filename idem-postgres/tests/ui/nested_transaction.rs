@@ -1,4 +1,4 @@
-// A transaction of the driver's would send its COMMIT on this very connection.
+// A transaction of the driver would send its COMMIT on the same connection.
 async fn pay(transaction: idem_postgres::Transaction) {
     let _ = transaction.transaction().await;
 }

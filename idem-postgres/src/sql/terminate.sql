@@ -1,5 +1,0 @@
--- Ends the session whose transaction $2 nobody can end any more, since a statement of it has not come to its end.
-SELECT pg_catalog.pg_terminate_backend(pid)
-FROM pg_catalog.pg_stat_activity
-WHERE pid OPERATOR(pg_catalog.=) $1
-    AND backend_xid::pg_catalog.text::bigint OPERATOR(pg_catalog.=) ($2 OPERATOR(pg_catalog.%) 4294967296)
