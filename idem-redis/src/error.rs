@@ -1,40 +1,84 @@
-//! What a failure of the server or of the connection means for an operation, case by case; and the causes that this store
-//! finds itself.
+//! How failures of the server, of the connection and of this store become a [`StoreError`], case by case.
+
+use std::io;
+use std::sync::Arc;
 
 use idem_core::{Effect, Operation, StoreError, StoreErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use thiserror::Error;
 
 use crate::address::AddressError;
-use crate::frame::FrameError;
-use crate::health::Ailment;
-use crate::link::{Failure, is_own_timeout};
+use crate::health::HealthProblem;
+use crate::record::FrameError;
 
-/// Why the store refused, or failed, apart from the server.
+/// A command failed.
+///
+/// - The *server* answered with an error: `NotApplied`, because it then did not carry the command out. (A script that
+///   fails halfway may have written; ours check everything before they write.)
+/// - The command was never sent: `NotApplied`.
+/// - Everything else: `Unknown`, because the command may have arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: RedisError,
+    pub(crate) effect: Effect,
+}
+
+impl Failure {
+    pub(crate) fn not_applied(error: impl Into<RedisError>) -> Self {
+        Self { error: error.into(), effect: Effect::NotApplied }
+    }
+
+    pub(crate) fn unknown(error: impl Into<RedisError>) -> Self {
+        Self { error: error.into(), effect: Effect::Unknown }
+    }
+
+    /// The command waited for its turn until its time was over.
+    pub(crate) fn too_many_in_flight(max_in_flight: usize) -> Self {
+        Self::not_applied((
+            ErrorKind::Io,
+            "too many commands are in flight to the server; send fewer, or raise `max_in_flight`",
+            max_in_flight.to_string(),
+        ))
+    }
+
+    /// There is no connection, and the last attempt to make one failed with this error.
+    pub(crate) fn not_connected(error: RedisError) -> Self {
+        // The attempt may have timed out. The command did not: it was never sent.
+        if is_own_timeout(&error) {
+            return Self::not_applied((ErrorKind::Io, "the server does not answer attempts to connect"));
+        }
+        Self::not_applied(error)
+    }
+
+    pub(crate) fn into_store_error(self, operation: Operation) -> StoreError {
+        StoreError::new(kind(&self.error), self.effect, operation).with_source(self.error)
+    }
+}
+
+/// A failure that this store itself found.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Cause {
-    #[error("the answer has {bytes} bytes, and at most {max_answer_bytes} are kept")]
-    AnswerTooLarge { bytes: usize, max_answer_bytes: usize },
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
-    Unfit(#[from] Ailment),
-    #[error("waiting for replicas takes connections of the store's own; use `connect` and its like")]
-    ReplicasOfOthers,
+    Health(#[from] HealthProblem),
+    #[error(
+        "waiting for replicas needs connections of the store's own; use `connect_with` in place of `from_connection`"
+    )]
+    ReplicasOverExternal,
     #[error("the fencing tokens of this key are used up (above 2^53 - 1); check the server's clock")]
     NoFenceLeft,
-    #[error("the server answered what the script does not say: {reply}")]
+    #[error("the server's answer is not one that the script gives: {reply}")]
     Reply { reply: &'static str },
 }
 
 impl Cause {
-    /// All of these are known before anything is written, but for an answer that the script does not give.
-    pub(crate) fn of(self, operation: Operation) -> StoreError {
+    /// All causes but an answer that cannot be read are found before anything is written.
+    pub(crate) fn into_store_error(self, operation: Operation) -> StoreError {
         let kind = match &self {
-            Self::AnswerTooLarge { .. } => StoreErrorKind::TooLarge,
-            Self::Address(_) | Self::Unfit(_) | Self::ReplicasOfOthers => StoreErrorKind::Misconfigured,
+            Self::Address(_) | Self::Health(_) | Self::ReplicasOverExternal => StoreErrorKind::Misconfigured,
             Self::Frame(FrameError::LaterVersion(_)) => StoreErrorKind::Incompatible,
             Self::Frame(FrameError::Malformed) => StoreErrorKind::Corrupt,
             Self::NoFenceLeft | Self::Reply { .. } => StoreErrorKind::Internal,
@@ -47,39 +91,43 @@ impl Cause {
     }
 }
 
-/// The error of an operation that the link or the server failed.
-pub(crate) fn of_failure(failure: &Failure, operation: Operation) -> StoreError {
-    StoreError::new(kind(&failure.error), failure.effect, operation).with_source(failure.error.clone())
-}
-
-/// Whether the server has forgotten the script.
+/// Whether the server does not know the script.
 pub(crate) fn is_no_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// Whether the server reads, and does not write at this time: it has no memory left (OOM), cannot save to its disk
-/// (MISCONF), or misses replicas that it insists on (NOREPLICAS). A replica (READONLY) is none of these: what it has may
-/// be old.
+/// Whether the server can be read but does not accept writes now: it has no memory left (OOM), cannot save to its disk
+/// (MISCONF), or lacks replicas that it requires (NOREPLICAS). A replica (READONLY) does not count: its data may be old.
 pub(crate) fn is_no_write(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Extension && matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS"))
 }
 
-/// What an error of the client or the server means, case by case.
+/// Whether this process stopped waiting. A timeout of the operating system (keepalive) has an error number and means that
+/// the connection is gone.
+pub(crate) fn is_own_timeout(error: &RedisError) -> bool {
+    error.is_timeout()
+        && std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>())
+            .and_then(|source| source.downcast_ref::<io::Error>())
+            .is_none_or(|error| error.raw_os_error().is_none())
+}
+
+/// The kind of store error that an error of the client or of the server is.
 pub(crate) fn kind(error: &RedisError) -> StoreErrorKind {
     use StoreErrorKind::{Corrupt, Full, Internal, Misconfigured, Timeout, Unavailable};
     match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ResponseError) => plain(error.detail().unwrap_or_default()),
+        ErrorKind::Server(ServerErrorKind::ResponseError) => kind_of_plain_error(error.detail().unwrap_or_default()),
         ErrorKind::Extension => match error.code() {
             Some("OOM") => Full,
-            // Another application's value is where the record should be. Nothing runs until somebody has looked at it.
+            // Another application's value is in the record's place. Nothing runs until an operator has removed it.
             Some("WRONGTYPE") => Corrupt,
             Some("NOAUTH" | "WRONGPASS" | "DENIED") => Misconfigured,
-            // A long script of somebody's; a disk that cannot be written; replicas that are missing; a failover.
+            // A long script of another client; a disk that cannot be written; missing replicas; a failover.
             Some("BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED") => Unavailable,
             _ => Internal,
         },
         ErrorKind::Io if is_own_timeout(error) => Timeout,
-        // It is starting, failing over or moving slots, or is a replica by now: all of it passes.
+        // The server starts, fails over, moves slots, or has become a replica. All of these pass.
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
             | ServerErrorKind::MasterDown
@@ -97,19 +145,18 @@ pub(crate) fn kind(error: &RedisError) -> StoreErrorKind {
         | ErrorKind::InvalidClientConfig
         | ErrorKind::MasterNameNotFoundBySentinel
         | ErrorKind::EmptySentinelList
-        // What answers is no Redis.
+        // The peer does not speak Redis's protocol.
         | ErrorKind::Parse
         | ErrorKind::RESP3NotSupported => Misconfigured,
         _ => Internal,
     }
 }
 
-/// The errors that the server begins with a plain `ERR`.
-fn plain(detail: &str) -> StoreErrorKind {
-    const PASSING: [&str; 1] = ["max number of clients"];
-    const OPERATORS: [&str; 8] = [
+/// The same for the errors that have no code but `ERR`.
+fn kind_of_plain_error(detail: &str) -> StoreErrorKind {
+    const MISCONFIGURED: [&str; 8] = [
         "unknown command",
-        // The ACL allows a script and not all of its commands: Redis 7.0, and Valkey. Later Redis says NOPERM.
+        // The user may run the script but not all of its commands: Redis 7.0, and Valkey. Later Redis answers NOPERM.
         "The user executing the script",
         "ACL failure in script",
         "DB index",
@@ -119,9 +166,9 @@ fn plain(detail: &str) -> StoreErrorKind {
         // A server before 7.0 does not know the first line of a script.
         "unexpected symbol near '#'",
     ];
-    if PASSING.iter().any(|words| detail.contains(words)) {
+    if detail.contains("max number of clients") {
         StoreErrorKind::Unavailable
-    } else if OPERATORS.iter().any(|words| detail.contains(words)) {
+    } else if MISCONFIGURED.iter().any(|words| detail.contains(words)) {
         StoreErrorKind::Misconfigured
     } else {
         StoreErrorKind::Internal
@@ -162,7 +209,7 @@ mod tests {
             ("ERR DB index is out of range", Misconfigured),
             ("ERR unknown command 'EVALSHA'", Misconfigured),
             ("ERR This instance has cluster support disabled", Misconfigured),
-            // A script's user may not run one of its commands: Redis 7.0, later ones, Valkey.
+            // The user may not run one of a script's commands: Redis 7.0, later Redis, Valkey.
             (
                 "ERR The user executing the script can't run this command or subcommand script: 0, on @user_script:2.",
                 Misconfigured,
@@ -190,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_that_reads_is_asked_again_without_writing() {
+    fn only_a_server_that_can_be_read_is_asked_again_without_writing() {
         for line in ["OOM x", "MISCONF x", "NOREPLICAS x"] {
             assert!(is_no_write(&answered(line)), "{line}");
         }
@@ -198,5 +245,24 @@ mod tests {
             assert!(!is_no_write(&answered(line)), "{line}");
         }
         assert!(is_no_script(&answered("NOSCRIPT No matching script.")));
+    }
+
+    #[test]
+    fn our_timeouts_are_not_the_systems() {
+        let ours = RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+        let systems = RedisError::from(io::Error::from_raw_os_error(110));
+        assert!(systems.is_timeout(), "the client cannot tell them apart");
+        assert_eq!((kind(&ours), kind(&systems)), (StoreErrorKind::Timeout, StoreErrorKind::Unavailable));
+    }
+
+    #[test]
+    fn a_command_that_got_no_connection_had_no_effect_and_did_not_time_out() {
+        for failure in [
+            Failure::not_connected(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Failure::too_many_in_flight(1),
+        ] {
+            let error = failure.into_store_error(Operation::Reserve);
+            assert_eq!((error.kind, error.effect), (StoreErrorKind::Unavailable, Effect::NotApplied));
+        }
     }
 }

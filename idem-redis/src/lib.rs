@@ -1,44 +1,60 @@
-//! The store of [idem](idem_core) in Redis or Valkey: for services that have outgrown one machine.
+//! The [idem](idem_core) store in Redis or Valkey: one server, Sentinel or Cluster.
 //!
-//! - **One round trip per operation**, by a script that looks and changes in one atomic step: in the way, in flight and
-//!   replayed included.
-//! - **One key per record**, whose time to live the server keeps: nothing has to be swept.
-//! - **The server's clock** decides leases, and makes the fencing tokens.
-//! - **Finished requests are replayed, and owners can finish,** also when the server has no memory left.
+//! ```no_run
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use idem_core::{Engine, Fingerprint, Key, Outcome};
+//! use idem_redis::RedisStore;
 //!
-//! [`RedisStore::connect`] opens it; [`Options`] say what is kept and under which names. What each failure means, and what
-//! it leaves behind, stands in the crate's README; what a server that evicts, or that fails over, takes away from idem's
-//! promises, too.
+//! let store = RedisStore::connect("redis://127.0.0.1").await?;
+//! let engine = Engine::builder(store).build()?;
+//! let key = Key::new("tenant-7", "8e03978e-40d5-43dd-bc93-6894a57f9324")?;
+//! let fingerprint = Fingerprint::from_parts(["POST", "/payments", r#"{"amount": 100}"#]);
 //!
-//! # Where things are
+//! let outcome = engine.execute(&key, &fingerprint, async |attempt| {
+//!     Ok::<_, std::io::Error>(format!("payment made by attempt {}", attempt.number))
+//! });
+//! match outcome.await? {
+//!     Outcome::Executed(payment) | Outcome::Replayed(payment) => println!("{payment}"),
+//!     other => println!("{other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! `store` is the trait, and `script` how each operation reaches the server. The operations themselves are in
-//! `src/scripts`, one file each, in Lua; `reply` reads what they answer. `frame` is the bytes of a record, `key` its name.
-//! `link` is the connection: to one server, to the master that Sentinel names, to a Cluster (`address` reads the URL);
-//! `health` looks at the servers, and `replication` waits for their replicas.
-
-// On docs.rs, items that need a feature say which.
+//! | task | item |
+//! |---|---|
+//! | connect to one server, Sentinel or a Cluster | [`RedisStore::connect`], with its table of URLs |
+//! | set timeouts, limits and the prefix of record names | [`RedisStore::connect_with`], [`RedisOptions`] |
+//! | use a connection that the application already has | [`RedisStore::from_connection`] |
+//! | wait for replicas before an operation is acknowledged | [`RedisOptions::replicas`] |
+//! | accept a server that evicts keys | [`HealthMode`] |
+//! | read the servers' version, role, eviction policy and persistence | [`RedisStore::health`] |
+//! | trust a private certificate authority (feature `rustls`) | `RedisOptions::root_certificates` |
+//!
+//! Every operation is one script and one round trip, and takes effect in one atomic step. A record is one key of the
+//! server, which removes it when its time to live ends. Leases and fencing tokens follow the server's clock.
+//!
+//! The crate's README lists what each failure leaves behind, which promises a server that evicts or fails over cannot
+//! keep, and the rights that the store's user needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
 mod error;
-mod frame;
 mod health;
-mod key;
 mod link;
 mod options;
-mod replication;
-mod reply;
+mod record;
 mod script;
 mod store;
 mod tls;
 
-pub use health::{Fact, Health, Persistence, ServerHealth};
+pub use health::{Health, Persistence, Reported, ServerHealth};
 pub use link::Connection;
-pub use options::{HealthMode, Options, Replicas};
+pub use options::{HealthMode, RedisOptions};
 pub use store::RedisStore;
 
-/// The README's examples, compiled.
+/// Compiles the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! [`Options`]: how a store talks to its servers, and what it asks of them.
+//! [`RedisOptions`]: the settings of a store.
 
 use std::time::Duration;
 
@@ -6,97 +6,80 @@ use idem_core::store::Span;
 
 use crate::tls::Tls;
 
-/// What to do about a server that is not set up to keep records: one that evicts them, above all.
+/// What to do about a server that evicts keys (any `maxmemory-policy` but `noeviction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthMode {
-    /// `connect` fails as `Misconfigured` if a server evicts keys (any `maxmemory-policy` but `noeviction`). If one begins
-    /// to do so later, *new reservations* fail as `Misconfigured`, without effect, until it no longer does; whoever holds
-    /// a reservation can still renew, complete and release it, and answers are still replayed.
+    /// `connect` fails as `Misconfigured`.
+    ///
+    /// If a server begins to evict later, *new reservations* fail as `Misconfigured`, without effect, until it stops.
+    /// Owners can still renew, complete and release, and answers are still replayed.
     Strict,
-    /// An event is logged, and the store goes on. Records that the server evicts are forgotten: their handlers may run
-    /// again.
+    /// The store logs an event and goes on. A record that the server evicts is forgotten: its handler may run again.
     Warn,
 }
 
-/// How many replicas have to have an operation before it is acknowledged, and how long they may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replicas {
-    /// How many; those of the one server that the record is on.
-    pub count: usize,
-    /// How long an operation waits for them, once it has happened on its server. The way there and back is part of it, and
-    /// so is the turn of those who came before: let it be more than twice as long as replicas usually lag.
-    pub timeout: Duration,
-}
-
-/// The settings of a store.
-///
-/// # The client library's defaults, and ours
-///
-/// This crate talks to servers through `redis` 1.8, and sets everything itself that its safety rests on:
-///
-/// | | `redis` 1.8 | here | because |
-/// |---|---|---|---|
-/// | response timeout | 500 ms | 2 s | a fork or a slow command of others takes as long, and each timeout is an unknown outcome that has to be asked about again |
-/// | a silent connection | kept for ever: each command times out, and each is executed | replaced after `silent_after` | NATs and firewalls forget connections without telling |
-/// | connecting | 1 s; the connection manager tries six times, 100 ms to seconds apart | 2 s an attempt, without end, 10 ms to 1 s apart with jitter | a call waits for the next attempt only and is told its failure; the link itself never gives up |
-/// | noticing a closed connection | with the next command, which fails | at once | the next caller finds a new connection |
-/// | `TCP_NODELAY` | off | on | a second small request would wait for the acknowledgement of the first |
-/// | TCP keepalive | off | 15 s, then 3 probes 5 s apart | an idle link stays known to NATs, and a vanished peer is noticed |
-/// | commands under way | not bounded | `max_in_flight` for each server | memory, and a queue that is longer than the timeout helps nobody |
-/// | queue to the connection | 50 | `max_in_flight` | a full queue would put callers to sleep a second time |
-/// | Cluster: retries | 16, 1.3 s apart or more; also *sends again* what was cut off | redirections, and what the server refused, within `command_timeout`; nothing whose outcome is unknown | the engine sends again by the operation's token, and decides for how long |
-/// | Cluster: a node that is silent | asked again and again; the slots are not looked up anew | its connection is replaced and the slots are looked up | a frozen master is replaced by a replica, and nobody else would tell |
-/// | Sentinel | asks once, at connect; does not follow | follows announcements, `READONLY`, broken links, and asks every 5 s | a demoted master must not get writes |
-/// | resends | none on one server | none | see above |
-/// | protocol | RESP2 | RESP2 | works through every proxy |
+/// The settings of a [`RedisStore`](crate::RedisStore).
 ///
 /// ```
 /// use std::time::Duration;
-/// use idem_redis::{HealthMode, Options};
+/// use idem_redis::{HealthMode, RedisOptions};
 ///
-/// let options = Options::new().command_timeout(Duration::from_secs(1)).health(HealthMode::Warn);
-/// assert_eq!(options.max_in_flight, 4096);
+/// let options = RedisOptions::new()
+///     .key_prefix("payments:")
+///     .command_timeout(Duration::from_secs(1))
+///     .health(HealthMode::Warn);
 /// ```
+///
+/// Durations above ten years count as ten years.
+///
+/// # What differs from the client library's defaults
+///
+/// The store uses the crate `redis` 1.8 and sets everything itself that its safety depends on:
+///
+/// | | `redis` 1.8 | here | why |
+/// |---|---|---|---|
+/// | response timeout | 500 ms | [`command_timeout`](Self::command_timeout), 2 s | a fork or another client's slow command takes that long, and each timeout is an unknown outcome that has to be resolved |
+/// | connection that stopped answering | kept: each command times out, and each is executed | replaced after [`stall_timeout`](Self::stall_timeout) | NATs and firewalls drop connections silently |
+/// | connecting | 1 s; the connection manager tries six times, 100 ms to seconds apart | 2 s an attempt, without end, 10 ms to 1 s apart with jitter | a call waits for one attempt and gets its error; the link itself never gives up |
+/// | closed connection | noticed by the next command, which fails | noticed at once | the next caller finds a new connection |
+/// | `TCP_NODELAY` | off | on | a second small request would wait until the first is acknowledged |
+/// | TCP keepalive | off | 15 s, then 3 probes 5 s apart | NATs keep an idle connection, and a vanished peer is noticed |
+/// | commands in flight | unbounded | [`max_in_flight`](Self::max_in_flight) for each server | bounds memory; a longer queue would only time out |
+/// | queue to the connection | 50 | `max_in_flight` | callers would wait a second time for a full queue |
+/// | Cluster: retries | 16, 1.3 s apart or more; *resends* commands that were cut off | follows redirections and retries what the server refused, within `command_timeout`; resends nothing whose outcome is unknown | the engine resends with the operation's token and decides for how long |
+/// | Cluster: node that stopped answering | asked again and again; the slots are not looked up | its connection is replaced and the slots are looked up | a replica takes over from a frozen master, and no redirection says so |
+/// | Sentinel | asked once, at connect | followed: announcements, `READONLY`, broken connections, and a question every 5 s | a demoted master must not get writes |
+/// | protocol | RESP2 | RESP2 | works through every proxy |
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// What the name of every key begins with. Stores with different prefixes know nothing of each other.
-    pub key_prefix: String,
-    /// The longest answer that is kept.
-    pub max_answer_bytes: usize,
-    /// How long one command may take, with the time in which it waits for a free place or for a connection. After that
-    /// it fails as `Timeout` with an unknown outcome, or as `Unavailable` without effect if it was never sent.
-    pub command_timeout: Duration,
-    /// How long one attempt to connect may take, with TLS and login.
-    pub connect_timeout: Duration,
-    /// How long a connection may be silent while commands on it time out, before it is replaced.
-    pub silent_after: Duration,
-    /// How many commands may be under way to one server; further ones wait for as long as their own timeout allows.
-    ///
-    /// It counts callers who wait. A command whose caller has left (a future that was dropped, a timeout) goes on without
-    /// its caller, and without being counted; on a connection that is silent these pile up until it is replaced, about 500
-    /// bytes each, for `silent_after` at the most. So that should be seconds.
-    pub max_in_flight: usize,
-    /// What to do about a server that does not keep its records.
-    pub health: HealthMode,
-    /// How often the servers' health is looked at.
-    pub health_interval: Duration,
-    /// How many replicas acknowledge an operation; `None` does not wait for any.
-    pub replicas: Option<Replicas>,
-    /// How TLS is done, for the URLs that ask for it.
+pub struct RedisOptions {
+    pub(crate) key_prefix: String,
+    pub(crate) max_answer_bytes: usize,
+    pub(crate) command_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) health: HealthMode,
+    pub(crate) health_interval: Duration,
+    pub(crate) replicas: Option<Replicas>,
     pub(crate) tls: Tls,
 }
 
-impl Options {
-    /// Keys that begin with `idem:`, for answers of at most 16 MiB; two seconds for a command, 4,096 of them under way;
-    /// strict about eviction, and not waiting for replicas.
+/// How many replicas must have an operation before it is acknowledged, and how long to wait for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replicas {
+    pub(crate) count: usize,
+    pub(crate) timeout: Duration,
+}
+
+impl RedisOptions {
+    /// The defaults that each setter names.
     pub fn new() -> Self {
         Self {
             key_prefix: "idem:".to_owned(),
             max_answer_bytes: 16 << 20,
             command_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
-            silent_after: Duration::from_secs(2),
+            stall_timeout: Duration::from_secs(2),
             max_in_flight: 4096,
             health: HealthMode::Strict,
             health_interval: Duration::from_secs(15),
@@ -105,98 +88,104 @@ impl Options {
         }
     }
 
-    /// The same options with another beginning of the keys.
+    /// Sets the beginning of every record's name on the server; `idem:` by default.
     ///
-    /// The default takes as much memory as fits beside the digest; with more than six characters a record takes 16 bytes
-    /// more. A prefix with `{..}` in it puts all records into one slot of a Cluster.
+    /// Stores with different prefixes share nothing. A prefix of more than six characters costs 16 bytes of the server's
+    /// memory for each record. A prefix with `{..}` in it puts all records into one slot of a Cluster.
     #[must_use]
     pub fn key_prefix(mut self, key_prefix: impl Into<String>) -> Self {
         self.key_prefix = key_prefix.into();
         self
     }
 
-    /// The same options with another bound on the length of an answer.
+    /// Sets the longest answer that the store keeps, in bytes; 16 MiB by default.
+    ///
+    /// Completing with a longer one fails as `TooLarge`, without effect.
     #[must_use]
     pub fn max_answer_bytes(mut self, max_answer_bytes: usize) -> Self {
         self.max_answer_bytes = max_answer_bytes;
         self
     }
 
-    /// The same options with another bound on the time of a command.
+    /// Sets how long one command may take; 2 seconds by default.
+    ///
+    /// The time includes the wait for one of the [`max_in_flight`](Self::max_in_flight) turns and for a connection.
+    /// When it is over, the operation fails: as `Timeout` with an unknown outcome if the command was sent, and as
+    /// `Unavailable` without effect if it was not.
     #[must_use]
     pub fn command_timeout(mut self, command_timeout: Duration) -> Self {
         self.command_timeout = command_timeout;
         self
     }
 
-    /// The same options with another bound on the time of an attempt to connect.
+    /// Sets how long one attempt to connect may take, including TLS and login; 2 seconds by default.
     #[must_use]
     pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
         self.connect_timeout = connect_timeout;
         self
     }
 
-    /// The same options with another patience with silent connections.
+    /// Sets how long a connection may answer nothing, while commands on it time out, before it is replaced; 2 seconds by
+    /// default.
+    ///
+    /// Also bounds the memory of commands whose callers left: see [`max_in_flight`](Self::max_in_flight). Choose seconds.
     #[must_use]
-    pub fn silent_after(mut self, silent_after: Duration) -> Self {
-        self.silent_after = silent_after;
+    pub fn stall_timeout(mut self, stall_timeout: Duration) -> Self {
+        self.stall_timeout = stall_timeout;
         self
     }
 
-    /// The same options with another bound on commands under way: at least one, at most 2^20.
+    /// Sets how many commands may be in flight to one server, 1 to 2^20; 4,096 by default.
+    ///
+    /// Further commands wait, for as long as their [`command_timeout`](Self::command_timeout) allows.
+    ///
+    /// Only commands with a waiting caller count. A command whose caller has left (its future was dropped, or it timed
+    /// out) is not counted. On a connection that stopped answering, such commands take about 500 bytes each until the
+    /// connection is replaced, [`stall_timeout`](Self::stall_timeout) later at most.
     #[must_use]
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
-        self.max_in_flight = max_in_flight;
+        self.max_in_flight = max_in_flight.clamp(1, 1 << 20);
         self
     }
 
-    /// The same options with another answer to servers that evict.
+    /// Sets what to do about a server that evicts keys; [`HealthMode::Strict`] by default.
     #[must_use]
     pub fn health(mut self, health: HealthMode) -> Self {
         self.health = health;
         self
     }
 
-    /// The same options with another interval between looks at the servers' health.
+    /// Sets how often the store checks the servers' health; 15 seconds on average by default.
+    ///
+    /// The pauses vary by a third, so that the clients of one server do not ask together.
     #[must_use]
     pub fn health_interval(mut self, health_interval: Duration) -> Self {
         self.health_interval = health_interval;
         self
     }
 
-    /// The same options, waiting for this many replicas.
+    /// Sets how many replicas must have an operation before it is acknowledged, and how long it waits for them; none by
+    /// default.
     ///
-    /// A reservation, a renewal and a completion are acknowledged only after `count` replicas of the record's server have
-    /// said that they have it; if they do not within `timeout`, the operation fails as `Timeout` with an unknown outcome,
-    /// and when it is sent again it asks the replicas again. So an operation takes `timeout` more than without replicas,
-    /// and, when the connection that waits for them is made anew, `command_timeout` more, at the most. Release and abandon do not wait: a lost one costs a lease,
-    /// and no promise.
+    /// A reservation, a renewal and a completion are acknowledged after `count` replicas of the record's master have
+    /// them in memory. If that takes longer than `timeout`, the operation fails as `Timeout` with an unknown outcome;
+    /// resent, it waits for the replicas again. Release and abandon do not wait: losing one costs a lease and breaks no
+    /// promise.
     ///
-    /// What this does *not* give (it is Redis's `WAIT`): nothing is undone on the master if the replicas do not answer;
-    /// a failover may still promote a replica that has not got the operation, if there are more than `count`; a replica
-    /// has it in memory, not on its disk. It makes the loss of an acknowledged operation unlikely, not impossible.
+    /// `timeout` includes the round trip and the wait for operations that came before, so choose more than twice the
+    /// usual lag of the replicas. An operation takes up to `timeout` longer than without replicas, and up to
+    /// [`command_timeout`](Self::command_timeout) more while the connection that waits for them is being made.
+    ///
+    /// This is Redis's `WAIT`, with its limits. The master undoes nothing if replicas do not answer. A failover may
+    /// promote a replica without the operation if there are more than `count`. A replica has the operation in memory,
+    /// not on its disk. So the loss of an acknowledged operation becomes unlikely, not impossible.
     #[must_use]
     pub fn replicas(mut self, count: usize, timeout: Duration) -> Self {
         self.replicas = (count > 0).then_some(Replicas { count, timeout });
         self
     }
 
-    /// The same options within what clocks can count: "no limit" is ten years.
-    pub(crate) fn bounded(mut self) -> Self {
-        let replicas = self.replicas.as_mut().map(|replicas| &mut replicas.timeout);
-        let spans = [
-            &mut self.command_timeout,
-            &mut self.connect_timeout,
-            &mut self.silent_after,
-            &mut self.health_interval,
-        ];
-        for span in spans.into_iter().chain(replicas) {
-            *span = (*span).min(Span::MAX.as_duration());
-        }
-        self
-    }
-
-    /// The same options, trusting these certificates (PEM) instead of the system's.
+    /// Sets the certificates to trust (PEM), in place of the system's.
     #[cfg(feature = "rustls")]
     #[must_use]
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -204,7 +193,7 @@ impl Options {
         self
     }
 
-    /// The same options, showing this certificate (a PEM chain and its PEM key) to servers that ask for one.
+    /// Sets the certificate to show to servers that ask for one: a PEM chain and its PEM key. None by default.
     #[cfg(feature = "rustls")]
     #[must_use]
     pub fn client_certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
@@ -212,13 +201,23 @@ impl Options {
         self
     }
 
-    /// `max_in_flight`, as far as it makes sense.
-    pub(crate) fn places(&self) -> usize {
-        self.max_in_flight.clamp(1, 1 << 20)
+    /// Limits every duration to what clocks can count.
+    pub(crate) fn bounded(mut self) -> Self {
+        let durations = [
+            &mut self.command_timeout,
+            &mut self.connect_timeout,
+            &mut self.stall_timeout,
+            &mut self.health_interval,
+        ];
+        let replicas = self.replicas.as_mut().map(|replicas| &mut replicas.timeout);
+        for duration in durations.into_iter().chain(replicas) {
+            *duration = (*duration).min(Span::MAX.into());
+        }
+        self
     }
 }
 
-impl Default for Options {
+impl Default for RedisOptions {
     fn default() -> Self {
         Self::new()
     }

@@ -1,50 +1,65 @@
-//! [`Health`]: what an operator is told.
+//! [`Health`]: what an operator sees.
 
 use std::fmt;
 
-use thiserror::Error;
-
-/// Something about a server: known, or unknown for a reason.
+/// Something that a server was asked about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact<T> {
-    /// It is so.
+pub enum Reported<T> {
+    /// The server's answer.
     Known(T),
-    /// It could not be found out, and why.
+    /// Why there is no answer.
     Unknown(String),
 }
 
-impl<T> Fact<T> {
-    /// What is known.
+impl<T> Reported<T> {
+    /// The answer, if there is one.
     pub fn known(&self) -> Option<&T> {
         match self {
-            Self::Known(fact) => Some(fact),
+            Self::Known(value) => Some(value),
             Self::Unknown(_) => None,
+        }
+    }
+
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Reported<U> {
+        match self {
+            Self::Known(value) => Reported::Known(change(value)),
+            Self::Unknown(reason) => Reported::Unknown(reason),
+        }
+    }
+
+    pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Known(_) => self,
+            Self::Unknown(reason) => match other() {
+                Self::Unknown(_) => Self::Unknown(reason),
+                known @ Self::Known(_) => known,
+            },
         }
     }
 }
 
-impl<T: fmt::Display> fmt::Display for Fact<T> {
+impl<T: fmt::Display> fmt::Display for Reported<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Known(fact) => fact.fmt(f),
+            Self::Known(value) => value.fmt(f),
             Self::Unknown(reason) => write!(f, "unknown ({reason})"),
         }
     }
 }
 
-/// What a server does so that its data outlives it.
+/// How a server keeps its data across restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Persistence {
-    /// Nothing: all records are gone with a restart.
+    /// Not at all: a restart loses all records.
     Nothing,
-    /// Snapshots now and then: what came after the last one is gone with a crash.
+    /// By snapshots: a crash loses what came after the last one.
     Snapshots,
-    /// The append-only file. With `appendfsync everysec` a crash of the machine loses about a second, with `always`
+    /// By an append-only file. With `appendfsync everysec` a crash of the machine loses about a second, with `always`
     /// nothing that was acknowledged.
     AppendOnly {
         /// `appendfsync`.
-        fsync: Fact<String>,
+        fsync: Reported<String>,
     },
 }
 
@@ -62,27 +77,27 @@ impl fmt::Display for Persistence {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerHealth {
-    /// Where it is.
+    /// The server's address.
     pub address: String,
-    /// What it is, and its version: `Redis 7.0.15`.
-    pub version: Fact<String>,
-    /// `master` or `slave`, in the server's own word.
-    pub role: Fact<String>,
-    /// `maxmemory-policy`: records are safe with `noeviction` only.
-    pub eviction: Fact<String>,
-    /// What outlives a restart.
-    pub persistence: Fact<Persistence>,
+    /// The product and its version: `Redis 7.0.15`.
+    pub version: Reported<String>,
+    /// `master` or `slave`, the server's own words.
+    pub role: Reported<String>,
+    /// `maxmemory-policy`. Only `noeviction` keeps records safe.
+    pub eviction: Reported<String>,
+    /// What survives a restart.
+    pub persistence: Reported<Persistence>,
     /// How many replicas are connected to it.
-    pub replicas: Fact<u64>,
+    pub replicas: Reported<u64>,
 }
 
-/// The state of all servers that keep records: the one, or the masters of a Cluster.
+/// The state of all servers that keep records: the one server, or the masters of a Cluster.
 ///
-/// Its `Display` is a line for each, for operators.
+/// `Display` writes a line for each server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// In the order of their addresses.
+    /// Sorted by address.
     pub servers: Vec<ServerHealth>,
 }
 
@@ -98,64 +113,4 @@ impl fmt::Display for Health {
         }
         Ok(())
     }
-}
-
-/// What is wrong with a server.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Ailment {
-    #[error("the server at {address} is {version}; Redis 7.0 or later, or Valkey, is needed")]
-    Old { address: String, version: String },
-    #[error("the server at {address} is a replica; give the address of its master, or of its Sentinels")]
-    Replica { address: String },
-    #[error(
-        "the server at {address} evicts keys when its memory is full (maxmemory-policy {policy}), and a reservation that is \
-         evicted may run twice; set maxmemory-policy to noeviction, or accept it with `Options::health(HealthMode::Warn)`"
-    )]
-    Evicts { address: String, policy: String },
-}
-
-impl ServerHealth {
-    /// What makes it unfit from the beginning.
-    pub(super) fn unfit(&self) -> Option<Ailment> {
-        let address = self.address.clone();
-        match (&self.version, &self.role) {
-            (Fact::Known(version), _) if is_old(version) => {
-                Some(Ailment::Old { address, version: version.clone() })
-            }
-            (_, Fact::Known(role)) if role != "master" => Some(Ailment::Replica { address }),
-            _ => None,
-        }
-    }
-
-    pub(super) fn evicts(&self) -> Option<Ailment> {
-        let policy = self.eviction.known().filter(|policy| *policy != "noeviction")?;
-        Some(Ailment::Evicts { address: self.address.clone(), policy: policy.clone() })
-    }
-}
-
-impl<T> Fact<T> {
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
-        match self {
-            Self::Known(fact) => Fact::Known(change(fact)),
-            Self::Unknown(reason) => Fact::Unknown(reason),
-        }
-    }
-
-    pub(super) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
-        match self {
-            Self::Known(_) => self,
-            Self::Unknown(reason) => match other() {
-                Self::Unknown(_) => Self::Unknown(reason),
-                known @ Self::Known(_) => known,
-            },
-        }
-    }
-}
-
-/// Older than 7.0: `SET .. NX GET` and scripts that may write to a full server are missing. Valkey began with 7.2.
-fn is_old(version: &str) -> bool {
-    version
-        .strip_prefix("Redis ")
-        .and_then(|version| version.split('.').next()?.parse::<u32>().ok())
-        .is_some_and(|major| major < 7)
 }

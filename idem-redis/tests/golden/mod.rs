@@ -1,20 +1,21 @@
-//! Records of every released version, byte for byte, and what they mean. The bytes were written down by hand after the
-//! layouts of `src/frame.rs`, and not by this crate. They never change.
+//! Records of every released version, byte for byte, and what they mean. The bytes were written by hand from the layouts in
+//! `src/record/mod.rs`, not by this crate. They never change.
 
 use idem_core::store::{OwnerToken, Record, Span, State, Timestamp};
 use idem_core::{Answer, FencingToken, Fingerprint, Format, StoredValue};
 
 const FENCE: u64 = 1_767_268_800_000_001;
 const DAY: u64 = 86_400_000;
-/// When the keys' time to live is over, in milliseconds: the year 2100.
-pub(crate) const OVER_AT: u64 = 4_102_444_800_000;
+/// When the keys' time to live ends, in milliseconds: the year 2100.
+pub(crate) const ENDS_AT: u64 = 4_102_444_800_000;
 
 pub(crate) struct Golden {
     pub(crate) name: &'static str,
     pub(crate) bytes: Vec<u8>,
     /// How many milliseconds the key has left.
+    #[allow(dead_code, reason = "the store's own tests only write records")]
     pub(crate) left: u64,
-    /// What it then is.
+    /// The record with that time to live.
     pub(crate) record: Record,
 }
 
@@ -35,35 +36,35 @@ pub(crate) fn records() -> Vec<Golden> {
             1,
             DAY + 30_000,
             // Its last millisecond belongs to the lease.
-            in_flight(60_000, DAY, OVER_AT - DAY + 1, false),
+            in_flight(60_000, DAY, ENDS_AT - DAY + 1, false),
         ),
         golden(
             "abandoned",
             include_str!("v1_abandoned.hex"),
             2,
             DAY,
-            in_flight(1, 10 * 365 * DAY, OVER_AT - DAY - 1000, true),
+            in_flight(1, 10 * 365 * DAY, ENDS_AT - DAY - 1000, true),
         ),
         golden(
             "completed",
             include_str!("v1_completed.hex"),
             300,
             DAY / 2,
-            completed(json.into(), OVER_AT - DAY),
+            completed(json.into(), ENDS_AT - DAY),
         ),
         golden(
             "empty",
             include_str!("v1_empty.hex"),
             1,
             90_000,
-            completed(StoredValue::bytes("").into(), OVER_AT - 90_001),
+            completed(StoredValue::bytes("").into(), ENDS_AT - 90_001),
         ),
         golden(
             "not kept",
             include_str!("v1_not_kept.hex"),
             1,
             45_000,
-            completed(Answer::NotKept, OVER_AT - 45_000),
+            completed(Answer::NotKept, ENDS_AT - 45_000),
         ),
         golden("released", include_str!("v1_released.hex"), u32::MAX, DAY, State::Released),
     ]
@@ -82,7 +83,7 @@ fn golden(name: &'static str, hex: &str, attempt: u32, left: u64, state: State) 
         attempt,
         fingerprint,
         state,
-        expires_at: at(OVER_AT),
+        expires_at: at(ENDS_AT),
     };
     Golden { name, bytes: digits.chunks(2).map(byte).collect(), left, record }
 }

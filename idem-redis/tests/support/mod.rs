@@ -1,4 +1,4 @@
-//! What the tests of the store share: servers of their own, on a clock that the test moves, and short words.
+//! [`ClockedServer`]: a server on a clock that the test moves.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
 
@@ -7,28 +7,24 @@ use std::sync::Mutex;
 
 use idem_redis::RedisStore;
 use redis::aio::MultiplexedConnection;
-use test_servers::redis::Setup;
+use test_servers::redis::{Kind, Server, Setup};
 use test_servers::{MovedClock, free_port};
 
-pub(crate) mod harness;
-
-pub(crate) use test_servers::redis::Kind;
-
-/// A server under a clock of its own, which is reached by the Unix socket in its directory: that is all that another process
-/// has to know. Killed when this is dropped.
-pub(crate) struct Server {
-    running: Mutex<test_servers::redis::Server>,
+/// A server under a clock of its own. Other processes find it by its directory, which holds its Unix socket. It is killed
+/// when this is dropped.
+pub(crate) struct ClockedServer {
+    running: Mutex<Server>,
     clock: MovedClock,
     directory: PathBuf,
 }
 
-impl Server {
-    /// Keeps nothing on disk.
+impl ClockedServer {
+    /// A server without persistence.
     pub(crate) fn start(kind: Kind) -> Self {
         Self::of(Setup::new(kind))
     }
 
-    /// Keeps what it acknowledged, also when it is killed.
+    /// A server that keeps what it acknowledged, also when it is killed.
     pub(crate) fn start_durable(kind: Kind) -> Self {
         Self::of(Setup::new(kind).durable())
     }
@@ -53,7 +49,7 @@ impl Server {
         &self.clock
     }
 
-    /// Kills it, and starts it again on what it has on its disk.
+    /// Kills it, and starts it again on the same data.
     pub(crate) fn kill_and_restart(&self) {
         self.running.lock().unwrap().restart();
     }
@@ -62,7 +58,7 @@ impl Server {
         RedisStore::connect(&self.url()).await.unwrap()
     }
 
-    /// A connection of somebody else.
+    /// A connection of another client.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
         connection(self.directory()).await
     }
@@ -83,7 +79,7 @@ fn socket(directory: &Path) -> PathBuf {
     directory.join("socket")
 }
 
-/// The name of a key's record, as the README tells operators.
+/// The name of a key's record, as the README describes it.
 pub(crate) fn name(key: &idem_core::Key) -> String {
     format!("idem:{}", &key.digest().to_hex()[..38])
 }

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::*;
 
-fn patient() -> Options {
-    Options::new().command_timeout(Duration::from_millis(500)).silent_after(Duration::from_millis(500))
+fn half_a_second() -> RedisOptions {
+    RedisOptions::new().command_timeout(Duration::from_millis(500)).stall_timeout(Duration::from_millis(500))
 }
 
-/// Keeps writing until told to stop, and says which keys were acknowledged.
+/// Writes until `stop`. Returns the keys that were acknowledged.
 fn writers(link: &Link, count: usize) -> (Arc<AtomicBool>, JoinSet<Vec<String>>) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
@@ -38,7 +38,7 @@ fn writers(link: &Link, count: usize) -> (Arc<AtomicBool>, JoinSet<Vec<String>>)
     (stop, writers)
 }
 
-/// Once another server is the master in place of the first.
+/// Waits until another server has replaced the first as the master.
 async fn replaced(watched: SentinelGroup) -> SentinelGroup {
     blocking(move || {
         watched.wait_until_replaced(0);
@@ -47,7 +47,7 @@ async fn replaced(watched: SentinelGroup) -> SentinelGroup {
     .await
 }
 
-/// Waits until the link leads to the server that is the master now. Which one it is.
+/// Waits until the link leads to the current master. Returns the master's index.
 async fn follows(link: &Link, watched: &SentinelGroup) -> usize {
     let promoted = watched.master().unwrap();
     let place = watched.servers[promoted].address().to_string();
@@ -62,7 +62,7 @@ async fn follows(link: &Link, watched: &SentinelGroup) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_is_followed_under_load() {
     let mut watched = SentinelGroup::start();
-    let link = link(&watched.url(), &patient()).await;
+    let link = link(&watched.url(), &half_a_second()).await;
     let (stop, writers) = writers(&link, 8);
     tokio::time::sleep(Duration::from_millis(300)).await;
     watched.servers[0].kill();
@@ -80,9 +80,9 @@ async fn a_failover_is_followed_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demoted_master_that_still_takes_writes_is_left() {
     let watched = SentinelGroup::start();
-    let link = link(&watched.url(), &patient()).await;
+    let link = link(&watched.url(), &half_a_second()).await;
     ask(&link, &["SET", "before", "v"]).await;
-    // The old master is there all the time, and nothing breaks: for the next ten seconds only the announcement tells.
+    // The old master stays up and no connection breaks: for the next ten seconds only the announcement reports it.
     watched.sentinels[0].command(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
     let watched = replaced(watched).await;
     let promoted = follows(&link, &watched).await;
@@ -94,7 +94,7 @@ async fn a_demoted_master_that_still_takes_writes_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_master_is_replaced_and_left() {
     let watched = SentinelGroup::start();
-    let link = link(&watched.url(), &patient()).await;
+    let link = link(&watched.url(), &half_a_second()).await;
     ask(&link, &["SET", "before", "v"]).await;
     watched.servers[0].process.pause();
     let watched = replaced(watched).await;
@@ -106,13 +106,13 @@ async fn a_frozen_master_is_replaced_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_and_a_frozen_sentinel_are_no_hindrance() {
+async fn a_dead_and_a_frozen_sentinel_do_not_stop_a_link() {
     let mut watched = SentinelGroup::start();
     watched.sentinels[0].process.kill();
-    let first = link(&watched.url(), &patient()).await;
+    let first = link(&watched.url(), &half_a_second()).await;
     ask(&first, &["SET", "k", "v"]).await;
     watched.sentinels[1].process.pause();
-    let second = link(&watched.url(), &patient()).await;
+    let second = link(&watched.url(), &half_a_second()).await;
     assert_eq!(ask(&second, &["GET", "k"]).await, Value::BulkString(b"v".to_vec()));
 }
 
@@ -125,7 +125,7 @@ async fn sentinels_and_servers_have_logins_of_their_own() {
     let url = watched.url();
     let hosts = url.strip_prefix("redis+sentinel://").unwrap();
     let full = format!("redis+sentinel://:server-s3cr3t@{hosts}?sentinel_password=sentinel-s3cr3t");
-    ask(&link(&full, &patient()).await, &["SET", "k", "v"]).await;
+    ask(&link(&full, &half_a_second()).await, &["SET", "k", "v"]).await;
 
     for url in [
         url.clone(),
@@ -134,7 +134,7 @@ async fn sentinels_and_servers_have_logins_of_their_own() {
         format!("redis+sentinel://:server-s3cr3t@{hosts}?sentinel_password=wr0ng"),
         format!("redis+sentinel://:wr0ng@{hosts}?sentinel_password=sentinel-s3cr3t"),
     ] {
-        let error = try_link(&url, &patient()).await.err().unwrap();
+        let error = try_link(&url, &half_a_second()).await.err().unwrap();
         assert_eq!(
             (error.kind, error.effect),
             (StoreErrorKind::Misconfigured, Effect::NotApplied),
@@ -146,30 +146,30 @@ async fn sentinels_and_servers_have_logins_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_the_sentinels_do_not_know_is_a_mistake() {
+async fn a_name_that_the_sentinels_do_not_know_is_misconfigured() {
     let watched = SentinelGroup::start();
-    let error = try_link(&watched.url().replace("shop", "pub"), &patient()).await.err().unwrap();
+    let error = try_link(&watched.url().replace("shop", "pub"), &half_a_second()).await.err().unwrap();
     assert_eq!((error.kind, error.effect), (StoreErrorKind::Misconfigured, Effect::NotApplied));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_the_sentinels_needs_three_commands() {
     let watched = SentinelGroup::start();
-    // As the README tells operators.
+    // The rights that the README names.
     let rules = "on >p -@all +subscribe &+switch-master +sentinel|get-master-addr-by-name +sentinel|master";
     for sentinel in &watched.sentinels {
         let command: Vec<_> = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' ')).collect();
         sentinel.command(&command).unwrap();
     }
     let url = format!("{}?sentinel_user=app&sentinel_password=p", watched.url());
-    let link = link(&url, &patient()).await;
+    let link = link(&url, &half_a_second()).await;
     ask(&link, &["SET", "before", "v"]).await;
     watched.sentinels[0].command(&["SENTINEL", "FAILOVER", "shop"]).unwrap();
     let watched = replaced(watched).await;
     follows(&link, &watched).await;
 }
 
-/// How many connections listen to a Sentinel. Sentinels do not listen to each other so.
+/// How many connections listen to each Sentinel. Sentinels do not listen to each other in this way.
 fn listeners(watched: &SentinelGroup) -> Vec<usize> {
     let count = |clients: String| clients.lines().filter(|client| client.contains("cmd=subscribe")).count();
     let clients = |sentinel: &test_servers::redis::Sentinel| {
@@ -183,24 +183,26 @@ async fn sentinels_are_left_at_once_when_the_last_link_is_dropped() {
     let mut watched = blocking(SentinelGroup::start).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    let link = link(&watched.url(), &patient()).await;
+    let link = link(&watched.url(), &half_a_second()).await;
     let another = link.clone();
     watched = blocking(move || {
-        test_servers::eventually("all are listened to", || listeners(&watched) == [1, 1, 1]);
+        test_servers::eventually("a connection listens to each Sentinel", || {
+            listeners(&watched) == [1, 1, 1]
+        });
         watched
     })
     .await;
     drop(link);
     tokio::task::yield_now().await;
-    assert!(tasks() >= before + 3, "a link is left, and nobody follows for it");
+    assert!(tasks() >= before + 3, "one link is left, and nothing follows for it");
     drop(another);
-    // No time passes: what is ended ends when it has its turn.
+    // Without waiting: aborted tasks end when they are next polled.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(tasks(), before, "somebody still follows");
+    assert_eq!(tasks(), before, "a task still follows");
     blocking(move || {
-        test_servers::eventually("nobody listens", || listeners(&watched) == [0, 0, 0]);
+        test_servers::eventually("no connection listens", || listeners(&watched) == [0, 0, 0]);
     })
     .await;
 }
