@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::install::{C_COMPILER, NEXTEST, ensure};
 use crate::metadata::Metadata;
 use crate::step::{Result, capture, cargo, fail, finish_with, run, shown, step};
-use crate::{features, hygiene, msrv, packages, servers};
+use crate::{circles, features, hygiene, msrv, packages, servers};
 
 /// Runs every step in order and stops at the first that fails.
 pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
@@ -22,6 +22,7 @@ pub(crate) fn run_every_step(workspace: &Metadata) -> Result {
         servers::ensure_servers(workspace)
     })?;
     step("tracked files", || hygiene::check(workspace))?;
+    step("import circles", || circles::check(workspace))?;
     step("packages", || packages::check(workspace))?;
     step("rust-version of each crate", || msrv::check(workspace))?;
     step("each feature alone", || features::check(workspace))?;
