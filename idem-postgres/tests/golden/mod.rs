@@ -12,7 +12,6 @@ const FAR: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
 /// A minute earlier.
 const LEASE_UNTIL: Timestamp = Timestamp::from_micros(4_102_444_740_000_000);
 const FENCE: u64 = 1_767_268_800_000_001;
-const DAY: u64 = 86_400_000_000;
 const TEN_YEARS: u64 = 315_360_000_000_000;
 
 /// `get` does not show tombstones.
@@ -32,8 +31,8 @@ pub(crate) fn records() -> Vec<(Key, Record)> {
     };
     let completed = |answer: Answer| State::Completed { answer, completed_at };
     vec![
-        golden("in flight", 1, in_flight(TEN_YEARS * 10, 60_000_000, false)),
-        golden("abandoned", 2, in_flight(TEN_YEARS * 10, DAY * 36_500, true)),
+        golden("in flight", 1, in_flight(TEN_YEARS, 60_000_000, false)),
+        golden("abandoned", 2, in_flight(TEN_YEARS, TEN_YEARS, true)),
         golden("completed", 300, completed(json.into())),
         golden("empty", 1, completed(StoredValue::bytes("").into())),
         golden("not kept", 1, completed(Answer::NotKept)),
