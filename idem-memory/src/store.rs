@@ -296,7 +296,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

@@ -88,7 +88,7 @@ pub(crate) fn bytes_without_answer(key: &Key) -> u64 {
     MemoryOptions::RECORD_BYTES + key.as_bytes().len() as u64
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! Whose bytes an answer is, and where they are dropped.
+//! Who owns the bytes of an answer, and when they are dropped.
 
 #![cfg(not(shuttle))]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, in its helpers too")]
@@ -95,12 +95,12 @@ async fn no_answer_is_dropped_under_the_lock() {
     tokio::time::advance(2 * MINUTE).await;
     assert_eq!(complete(1).await.unwrap(), CompleteOutcome::Lost, "expired");
     must_reserve(&store, 1, 2).await;
-    assert_eq!(drops.load(Ordering::Relaxed), 6, "the replaced one too");
+    assert_eq!(drops.load(Ordering::Relaxed), 6, "and the replaced one");
 
     assert_eq!(complete(2).await.unwrap(), CompleteOutcome::Completed);
     tokio::time::advance(2 * MINUTE).await;
     assert_eq!(store.sweep(1).await.unwrap(), 1);
-    assert_eq!(drops.load(Ordering::Relaxed), 7, "the swept one too");
+    assert_eq!(drops.load(Ordering::Relaxed), 7, "and the swept one");
 
     must_reserve(&store, 1, 1).await;
     assert_eq!(complete(1).await.unwrap(), CompleteOutcome::Completed);
@@ -108,5 +108,5 @@ async fn no_answer_is_dropped_under_the_lock() {
     for name in 2..5000 {
         must_reserve(&store, name, 1).await;
     }
-    assert_eq!(drops.load(Ordering::Relaxed), 8, "the one too that an insertion into its shard has removed");
+    assert_eq!(drops.load(Ordering::Relaxed), 8, "and the one that a later insertion removed");
 }
