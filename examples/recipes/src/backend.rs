@@ -90,7 +90,9 @@ impl ReservationStore for MapStore {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let expired = records.iter().filter(|(_, record)| record.is_expired(now)).take(limit);
         let expired: Vec<_> = expired.map(|(key, _)| key.clone()).collect();
-        expired.iter().for_each(|key| drop(records.remove(key)));
+        for key in &expired {
+            records.remove(key);
+        }
         Ok(expired.len())
     }
 }

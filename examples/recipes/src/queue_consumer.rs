@@ -21,6 +21,7 @@ pub enum Verdict {
 }
 
 /// What to do after each outcome. The match has no default: a new outcome must be decided, too.
+#[allow(clippy::match_same_arms, reason = "each arm has its own reason")]
 pub fn decide<T, E>(outcome: &Result<Outcome<T>, ExecuteError<E>>) -> Verdict {
     match outcome {
         // It is done, now or before.

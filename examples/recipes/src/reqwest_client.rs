@@ -17,9 +17,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub async fn pay(client: &Client, url: &str, amount: &str, tries: u32) -> Result<String, reqwest::Error> {
     let key = format!("\"{}\"", Uuid::new_v4());
     let mut pause = Duration::from_millis(100);
-    let mut tried = 0;
+    let mut attempt = 0;
     loop {
-        tried += 1;
+        attempt += 1;
         let request = client.post(url).header("idempotency-key", &key).body(amount.to_owned());
         let result = request.timeout(Duration::from_secs(10)).send().await;
         if let Ok(response) = &result {
@@ -34,10 +34,10 @@ pub async fn pay(client: &Client, url: &str, amount: &str, tries: u32) -> Result
                 StatusCode::TOO_MANY_REQUESTS => true,
                 status => status.is_server_error(),
             };
-            if !is_retried || tried == tries {
+            if !is_retried || attempt == tries {
                 return result?.error_for_status()?.text().await;
             }
-        } else if tried == tries {
+        } else if attempt == tries {
             return result?.text().await;
         }
         tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;

@@ -12,7 +12,14 @@ use self::proto::payments_server::Payments;
 use self::proto::{PayReply, PayRequest};
 
 /// Made from `proto/payments.proto` by tonic-prost-build.
-#[allow(missing_docs, clippy::pedantic, unreachable_pub, unused_qualifications, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
 pub mod proto {
     include!("tonic_unary/shop.rs");
 }
@@ -41,7 +48,7 @@ impl Payments for Shop {
         let fingerprint = Fingerprint::from_parts([b"/shop.Payments/Pay", &message.encode_to_vec()[..]]);
 
         let handler = |attempt| async move {
-            let result = pay(&attempt, &message);
+            let result = pay(&attempt, message);
             match &result {
                 Err(status) if is_transient(status.code()) => Err(status.clone()),
                 _ => Ok(encode(&result)),
@@ -49,10 +56,10 @@ impl Payments for Shop {
         };
         match self.engine.execute_bytes(&key, &fingerprint, handler).await {
             Ok(Outcome::Executed(bytes) | Outcome::Replayed(bytes) | Outcome::Unprotected(bytes)) => {
-                decode(bytes)
+                decode(&bytes)
             }
             // It ran, and the store may not know. The client is owed the answer.
-            Ok(Outcome::Unrecorded { value, .. }) => decode(value),
+            Ok(Outcome::Unrecorded { value, .. }) => decode(&value),
             Ok(Outcome::InFlight { .. } | Outcome::LeaseLost(_)) => {
                 Err(Status::aborted("still running; try again"))
             }
@@ -69,7 +76,7 @@ impl Payments for Shop {
 }
 
 /// The handler: one payment, or the status that refuses it.
-fn pay(attempt: &Attempt, request: &PayRequest) -> Result<PayReply, Status> {
+fn pay(attempt: &Attempt, request: PayRequest) -> Result<PayReply, Status> {
     match request.cents {
         ..=0 => Err(Status::invalid_argument(format!("nothing to pay (attempt {})", attempt.fence))),
         1_000_000.. => Err(Status::unavailable("the bank does not answer")),
@@ -98,7 +105,7 @@ fn encode(result: &Result<PayReply, Status>) -> Bytes {
     bytes.freeze()
 }
 
-fn decode(bytes: Bytes) -> Result<Response<PayReply>, Status> {
+fn decode(bytes: &[u8]) -> Result<Response<PayReply>, Status> {
     let unreadable = || Status::data_loss("the stored answer is not readable");
     let (code, rest) = bytes.split_first_chunk().ok_or_else(unreadable)?;
     match Code::from_i32(i32::from_be_bytes(*code)) {

@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn engine() -> Engine {
         Engine::builder(MemoryStore::new()).retention(HOUR).build().unwrap()
