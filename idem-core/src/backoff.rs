@@ -36,9 +36,14 @@ impl Backoff {
         self
     }
 
+    /// The longest that the next pause can be.
+    pub const fn longest_next_pause(&self) -> Duration {
+        if self.next.as_nanos() < self.longest.as_nanos() { self.next } else { self.longest }
+    }
+
     /// The pause before the next try.
     pub fn next_pause(&mut self) -> Duration {
-        let whole = self.next.min(self.longest);
+        let whole = self.longest_next_pause();
         self.next = whole.saturating_mul(2);
         let half = whole / 2;
         half + half.mul_f64(f64::from((self.random)()) / f64::from(u32::MAX))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::answer::Answer;
 use crate::engine::retry::{RetryPolicy, retry};
@@ -11,6 +12,9 @@ use crate::engine::shared::Shared;
 use crate::error::{Operation, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::store::{RecordView, ReleaseOutcome, StateView};
+
+/// How long a store may take at least to say what became of a run.
+const MIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps track of a reservation that was [handed out](crate::Reservation::hand_out).
 ///
@@ -44,13 +48,14 @@ impl Receipt {
         Self { shared: Arc::clone(shared), run: Arc::clone(run), fingerprint }
     }
 
-    /// Asks the store what became of the run. Takes at most the engine's `reserve_timeout` for each of at most two
-    /// operations.
+    /// Asks the store what became of the run. Takes at most the engine's `reserve_timeout`, and at least 5 seconds if the
+    /// store is silent, for each of at most two operations: a client waits for the answer, and without it the answer may
+    /// be wrong.
     ///
     /// Call it when nothing uses the reservation any more: a run that is still in flight is abandoned, so that the next
     /// request runs at once.
     pub async fn outcome(&self) -> ReceiptOutcome {
-        let timeout = self.shared.settings.reserve_timeout;
+        let timeout = self.timeout();
         let get = || self.shared.store.get(&self.run.key);
         let view = match retry(Operation::Get, timeout, RetryPolicy::IfTransient, get).await {
             Ok(view) => view.filter(|view| view.fingerprint == self.fingerprint),
@@ -62,6 +67,8 @@ impl Receipt {
             }
             Some(record) if record.fence == self.run.fence => {
                 if !record.can_be_taken_over() {
+                    // The engine gives the key up: the run has lost it, for its own handler too, before that is sent.
+                    self.run.lose();
                     // If this fails, the reservation's own abandon is still being retried in the background.
                     let store = &*self.shared.store;
                     drop(settlement::abandon(store, &self.run, timeout, RetryPolicy::IfTransient).await);
@@ -75,10 +82,14 @@ impl Receipt {
         }
     }
 
-    /// Nobody owns the key: it was released by this run, or by another one that had taken it over. A second release tells
-    /// which: it is `Lost` for every token but the one that released the key.
+    fn timeout(&self) -> Duration {
+        self.shared.settings.reserve_timeout.max(MIN_TIMEOUT)
+    }
+
+    /// No run of this request owns the key: this run released it, or another one that had taken it over. A second release
+    /// tells which, since it is repeatable only with the token that released the key.
     async fn outcome_without_record(&self) -> ReceiptOutcome {
-        let timeout = self.shared.settings.reserve_timeout;
+        let timeout = self.timeout();
         let store = &*self.shared.store;
         match settlement::release(store, &self.run, timeout, RetryPolicy::IfTransient).await {
             Ok(ReleaseOutcome::Lost) => ReceiptOutcome::LeaseLost,

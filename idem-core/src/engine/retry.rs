@@ -85,15 +85,16 @@ async fn retry_after<'a, T: Send + 'a>(
         };
         is_unknown |= error.effect == Effect::Unknown;
         let is_worth_it = error.is_transient() && (is_unknown || policy != RetryPolicy::IfUnknown);
-        let pause_until = Instant::now() + backoff.next_pause();
-        if !is_worth_it || pause_until >= deadline {
+        // Judged by the longest pause, so that some time is left for the answer to the last sending.
+        let now = Instant::now();
+        if !is_worth_it || now + backoff.longest_next_pause() >= deadline {
             if is_unknown {
                 error.effect = Effect::Unknown;
             }
             return Err(error);
         }
         observe::resend(operation, &error);
-        sleep_until(pause_until).await;
+        sleep_until(now + backoff.next_pause()).await;
         result = answer_by(deadline.min(Instant::now() + silence), operation, send()).await;
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use idem_core::store::{Completion, Span};
+use idem_core::store::{Completion, OwnerToken, Span};
 use idem_core::{
     AbandonOutcome, Admission, Answer, Attempt, CompleteOutcome, Engine, EngineBuilder, Fingerprint,
-    FinishOutcome, InFlightPolicy, InvalidPolicy, Operation, Outcome, ReleaseOutcome, RenewOutcome,
-    ReservationStore, StoreErrorKind, StoredValue, backend,
+    FinishOutcome, InFlightPolicy, InvalidPolicy, Operation, Outcome, ReceiptOutcome, ReleaseOutcome,
+    RenewOutcome, Reservation, ReservationStore, StoreErrorKind, StoredValue, backend,
 };
 use tokio::time::{sleep, timeout};
 
@@ -36,6 +36,88 @@ async fn a_reservation_is_protected_until_it_is_lost() {
     store.steal(&key());
     assert_eq!(reservation.renew().await.unwrap(), RenewOutcome::Lost);
     assert!(attempt.is_lost() && format!("{attempt:?}").contains("lost: true"));
+}
+
+/// What becomes of a reservation that was handed out: its outcome is what `end` makes of it.
+async fn receipt_after(end: impl AsyncFnOnce(&TestStore, Reservation)) -> ReceiptOutcome {
+    let store = TestStore::new();
+    let (reservation, receipt) = granted(&engine(&store), &key()).await.hand_out();
+    end(&store, reservation).await;
+    receipt.outcome().await
+}
+
+/// Another process takes the key over, as attempt 2.
+async fn take_over(store: &TestStore, reservation: &Reservation) -> OwnerToken {
+    let abandoned = store.abandon(&key(), backend::owner(reservation)).await.unwrap();
+    assert_eq!(abandoned, AbandonOutcome::Abandoned);
+    store.reserved_elsewhere(&key()).await
+}
+
+fn completion(body: &'static str) -> Completion {
+    Completion::new(StoredValue::bytes(body), span(Duration::from_secs(60)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_returns_the_accepted_answer_of_this_run_or_another() {
+    let own = receipt_after(async |_, reservation| {
+        assert_eq!(
+            reservation.complete(StoredValue::bytes("own")).await.unwrap(),
+            CompleteOutcome::Completed
+        );
+    });
+    assert!(matches!(own.await, ReceiptOutcome::Completed(answer) if answer == completion("own").answer));
+    let other = receipt_after(async |store, reservation| {
+        let winner = take_over(store, &reservation).await;
+        let completed = store.complete(&key(), winner, completion("other")).await.unwrap();
+        assert_eq!(completed, CompleteOutcome::Completed);
+    });
+    assert!(matches!(other.await, ReceiptOutcome::Completed(answer) if answer == completion("other").answer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_a_run_that_gave_its_key_back_is_not_completed() {
+    let released = receipt_after(async |_, reservation| drop(reservation.release().await));
+    assert!(matches!(released.await, ReceiptOutcome::NotCompleted));
+    let dropped = receipt_after(async |_, reservation| drop(reservation));
+    assert!(matches!(dropped.await, ReceiptOutcome::NotCompleted));
+    let reserved_again = receipt_after(async |store, reservation| {
+        drop(reservation.release().await);
+        store.reserved_elsewhere(&key()).await;
+    });
+    assert!(matches!(reserved_again.await, ReceiptOutcome::ReservedAgain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_a_run_that_lost_its_key_says_so_after_a_release_of_the_winner_too() {
+    let taken_over = receipt_after(async |store, reservation| {
+        take_over(store, &reservation).await;
+    });
+    assert!(matches!(taken_over.await, ReceiptOutcome::LeaseLost));
+    let released = receipt_after(async |store, reservation| {
+        let winner = take_over(store, &reservation).await;
+        assert_eq!(store.release(&key(), winner).await.unwrap(), ReleaseOutcome::Released);
+    });
+    assert!(matches!(released.await, ReceiptOutcome::LeaseLost));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_is_unknown_while_the_store_cannot_be_asked() {
+    let unknown = receipt_after(async |store, _reservation| {
+        store.fail_all(Operation::Get, Fault::Refused(StoreErrorKind::Unavailable));
+    });
+    assert!(
+        matches!(unknown.await, ReceiptOutcome::Unknown(error) if error.kind == StoreErrorKind::Unavailable)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_takes_the_key_from_a_run_that_is_still_in_flight() {
+    let store = TestStore::new();
+    let engine = engine(&store);
+    let (reservation, receipt) = granted(&engine, &key()).await.hand_out();
+    assert!(matches!(receipt.outcome().await, ReceiptOutcome::NotCompleted));
+    assert!(reservation.attempt().is_lost(), "its handler learns of it at once");
+    assert_eq!(granted(&engine, &key()).await.attempt().number, 2);
 }
 
 #[tokio::test(start_paused = true)]
