@@ -32,7 +32,7 @@ use crate::MemoryOptions;
 use crate::clock::Clock;
 use crate::error::Refusal;
 use crate::expiry::ExpiryQueue;
-use crate::sync::MapLock;
+use crate::sync::{AtomicUsize, MapLock, Ordering, yield_now};
 use crate::usage::{Usage, bytes_of, bytes_without_answer};
 
 /// How many locks the map has. A lock is held while its part of the map grows, so the parts have to be small.
@@ -53,6 +53,8 @@ pub struct MemoryStore {
     records: DashMap<Key, Box<Record>, SeedableRandomState>,
     map_lock: MapLock,
     expiries: ExpiryQueue,
+    /// How many callers are between taking a key from the queue and removing its record.
+    removals: AtomicUsize,
     usage: Usage,
     clock: Clock,
     options: MemoryOptions,
@@ -70,6 +72,7 @@ impl MemoryStore {
             records: DashMap::with_hasher_and_shard_amount(hasher(), SHARDS),
             map_lock: MapLock::new(),
             expiries: ExpiryQueue::new(),
+            removals: AtomicUsize::new(0),
             usage: Usage::new(&options),
             clock: Clock::new(),
             options,
@@ -154,14 +157,32 @@ impl MemoryStore {
         key: &Key,
         step: impl Fn(Option<&Record>, Timestamp) -> Result<(T, Option<Record>), StoreError>,
     ) -> Result<T, StoreError> {
-        match self.apply(operation, key, &step) {
-            Err(error) if error.kind == StoreErrorKind::Full => {
-                let (bytes, now) = (bytes_without_answer(key), self.clock.now());
-                let due = || if self.usage.has_room(bytes) { None } else { self.expiries.pop_due(now) };
-                self.remove_due(due, REMOVED_FOR_ROOM);
-                self.apply(operation, key, &step)
+        loop {
+            match self.apply(operation, key, &step) {
+                // Another caller may take the room that this one makes, so it tries again while there is some to make.
+                Err(error) if error.kind == StoreErrorKind::Full => {
+                    let (bytes, now) = (bytes_without_answer(key), self.clock.now());
+                    let mut nothing_is_due = false;
+                    let due = || {
+                        if self.usage.has_room(bytes) {
+                            return None;
+                        }
+                        let due = self.expiries.pop_due(now);
+                        nothing_is_due = due.is_none();
+                        due
+                    };
+                    self.remove_due(due, REMOVED_FOR_ROOM);
+                    // In this order: a removal that ended before the first look is seen by the second.
+                    let others_remove = self.removals.load(Ordering::Acquire) > 0;
+                    if nothing_is_due && !others_remove && !self.usage.has_room(bytes) {
+                        return Err(error);
+                    }
+                    if others_remove {
+                        yield_now();
+                    }
+                }
+                result => return result,
             }
-            result => result,
         }
     }
 
@@ -169,6 +190,7 @@ impl MemoryStore {
     fn remove_due(&self, mut due: impl FnMut() -> Option<Key>, limit: usize) -> usize {
         let mut removed = 0;
         while removed < limit {
+            let _removal = Removal::begin(&self.removals);
             let Some(key) = due() else { break };
             removed += usize::from(self.remove_if_expired(&key));
         }
@@ -179,12 +201,15 @@ impl MemoryStore {
         let removed;
         {
             let _model = self.map_lock.lock();
-            removed = self.records.remove_if(key, |_, record| removable_at(record) <= self.clock.now());
+            removed = self.records.remove_if(key, |key, record| {
+                let is_expired = removable_at(record) <= self.clock.now();
+                if is_expired {
+                    self.usage.remove_record(bytes_of(key, record));
+                }
+                is_expired
+            });
         }
-        removed.is_some_and(|(key, record)| {
-            self.usage.remove_record(bytes_of(&key, &record));
-            true
-        })
+        removed.is_some()
     }
 
     fn find(&self, key: &Key) -> Option<RecordView> {
@@ -247,6 +272,22 @@ impl ReservationStore for MemoryStore {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Counts one removal for as long as it takes.
+struct Removal<'a>(&'a AtomicUsize);
+
+impl<'a> Removal<'a> {
+    fn begin(removals: &'a AtomicUsize) -> Self {
+        removals.fetch_add(1, Ordering::Relaxed);
+        Self(removals)
+    }
+}
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -6,12 +6,16 @@ pub(crate) use shuttle::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize},
 };
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread::yield_now;
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize},
 };
 pub(crate) use std::sync::{PoisonError, atomic::Ordering};
+#[cfg(not(shuttle))]
+pub(crate) use std::thread::yield_now;
 
 /// A lock to take before any access to the `DashMap`. It exists only under the model checker.
 ///

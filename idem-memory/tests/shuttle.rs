@@ -94,6 +94,27 @@ fn of_two_reservations_at_once_exactly_one_wins() {
 }
 
 #[test]
+fn callers_at_once_all_get_the_room_of_expired_records_in_a_full_store() {
+    shuttle::check_random(
+        || {
+            let store = Arc::new(MemoryStore::with_options(MemoryOptions::new().max_records(2)));
+            assert!(is_reserved(&reserve(&store, 1, 1, OVER, OVER)));
+            assert!(is_reserved(&reserve(&store, 2, 2, OVER, OVER)));
+            // Each look moves the clock, so that both records have expired.
+            while block_on(store.get(&key(2))).unwrap().is_some() {}
+            let (one, other) = race(
+                &store,
+                |store| reserve(store, 3, 3, LIVE, LIVE),
+                |store| reserve(store, 4, 4, LIVE, LIVE),
+            );
+            assert!(is_reserved(&one) && is_reserved(&other));
+            assert_eq!(store.records(), 2);
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
 fn a_completion_and_a_takeover_never_both_win() {
     shuttle::check_random(
         || {
