@@ -24,7 +24,7 @@
 //!
 //! `cargo test --test conformance` runs every case, with the filters and flags of any test; nextest works too.
 //!
-//! | to | use |
+//! | task | use |
 //! |---|---|
 //! | describe a backend to the suite | [`Harness`], [`Instance`], [`Clock`] |
 //! | ignore fewer cases | [`Instance::second_handle`] with its own connection, a [`Clock`] that moves, [`Ability`] |
@@ -33,7 +33,7 @@
 //! | call a store in other tests, without writing requests and tokens | [`Caller`] |
 //! | lose, delay or refuse the calls of any store | [`Faulty`], [`Fault`] |
 //! | count the calls of any store | [`Counted`] |
-//! | test tests against a small correct store, or a broken one | [`Reference`], [`Rules`] |
+//! | check your tests against a small correct store, or one with a bug | [`Reference`], [`Rules`] |
 //!
 //! # Cases
 //!
@@ -48,7 +48,7 @@
 //!
 //! # Time
 //!
-//! In most cases a lease ends, and no case depends on how fast the machine is. [`Clock`] says how the store's clock
+//! Most cases let a lease end. No case depends on the speed of the machine. [`Clock`] says how the store's clock
 //! moves. If it cannot be moved, the suite waits for short leases to end, and ignores the cases that look at a record
 //! shortly *before* its time is up. Everything random follows from a seed, which is the same in every run unless
 //! `IDEM_CONFORMANCE_SEED` sets another.

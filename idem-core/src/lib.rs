@@ -23,7 +23,7 @@
 //! | task | item |
 //! |---|---|
 //! | run a handler once | [`Engine::execute`] |
-//! | run it to the end even if the client hangs up | [`Engine::execute_detached`] |
+//! | run it to the end even if the client disconnects | [`Engine::execute_detached`] |
 //! | store and replay bytes as they are | [`Engine::execute_bytes`], [`Engine::execute_bytes_detached`] |
 //! | take the value of an outcome | [`Outcome::into_value`] |
 //! | reserve a key and settle it later | [`Engine::reserve`], [`Reservation`] |

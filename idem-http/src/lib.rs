@@ -30,6 +30,7 @@
 //! | say whose requests these are | [`IdempotencyLayerBuilder::scope`], [`Scope`] |
 //! | refuse requests without a key | [`IdempotencyLayerBuilder::require_key`] |
 //! | deduplicate requests without a key | [`IdempotencyLayerBuilder::fingerprint`] |
+//! | guard other methods than `POST` and `PATCH` | [`IdempotencyLayerBuilder::methods`] |
 //! | choose which responses are stored | [`IdempotencyLayerBuilder::classify`], [`Disposition`] |
 //! | check permissions before a replay | [`IdempotencyLayerBuilder::authorize_replay`] |
 //! | change header names, statuses and error codes | [`WireOptions`], [`ProblemSpec`] |
@@ -39,8 +40,8 @@
 //! | stop a process cleanly | [`IdempotencyLayer::shutdown`] |
 //! | find the names of events | [`observe`] |
 //!
-//! The [integration guide](https://github.com/idem-rs/idem/blob/main/docs/http.md) says where the layer belongs among
-//! other layers, what is stored and for how long, and what clients have to do.
+//! The integration guide, `docs/http.md` in the repository, says where the layer belongs among other layers, what is
+//! stored and for how long, and what clients have to do.
 //!
 //! # Requests that bypass the layer
 //!

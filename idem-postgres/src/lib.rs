@@ -27,7 +27,7 @@
 //! | use a connection pool or a TLS connector of your own | [`PostgresStore::from_pool`], [`PostgresStore::connect_tls`] |
 //! | create the tables with your own migration tool | [`PostgresStore::schema_sql`] |
 //! | commit an effect together with its completion | [`ReservationExt::begin_transaction`], [`Transaction::complete`] |
-//! | the same over sqlx | the module `sqlx` (feature `sqlx`) |
+//! | commit them together over sqlx | `sqlx::ReservationExt::begin_sqlx_transaction` (feature `sqlx`) |
 //! | complete in a transaction that you commit yourself | [`PostgresStore::complete_in`] |
 //! | run a handler once, without a transaction | [`Engine::execute`](idem_core::Engine::execute) |
 //!

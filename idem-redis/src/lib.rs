@@ -24,7 +24,7 @@
 //!
 //! | task | item |
 //! |---|---|
-//! | connect to one server, Sentinel or a Cluster | [`RedisStore::connect`], with its table of URLs |
+//! | connect to one server, Sentinel or a Cluster | [`RedisStore::connect`]; [`RedisStore::connect_with`] lists the URLs |
 //! | set timeouts, limits and the prefix of record names | [`RedisStore::connect_with`], [`RedisOptions`] |
 //! | use a connection that the application already has | [`RedisStore::from_connection`] |
 //! | wait for replicas before an operation is acknowledged | [`RedisOptions::replicas`] |

@@ -24,7 +24,7 @@ const LLVM_COV: Need = Need {
 const MEASURED: &str = "idem-core/src/";
 
 /// The state machine, a file or a folder. Tests must reach each of its lines.
-const STATE_MACHINE: &str = "transition";
+const STATE_MACHINE: &str = "store/transition";
 
 /// The share of all lines that tests must reach, in percent.
 const FLOOR: f64 = 95.0;
@@ -141,23 +141,23 @@ mod tests {
     #[test]
     fn only_the_code_of_the_crate_is_counted() {
         let root = env::temp_dir().join(format!("idem-coverage-{}", process::id()));
-        let sources = root.join(MEASURED).join("transition");
+        let sources = root.join(MEASURED).join("store/transition");
         fs::create_dir_all(&sources).unwrap();
         fs::write(sources.join("mod.rs"), "fn a() {}\nfn b() {}\n#[cfg(test)]\nmod tests {\nfn c() {}\n}\n")
             .unwrap();
         let section =
             |file: &str, lines: &str| format!("SF:{}/{file}\nFN:1,a\n{lines}end_of_record\n", root.display());
         let lcov = [
-            section("idem-core/src/transition/mod.rs", "DA:1,2\nDA:2,0\nDA:5,1\n"),
-            section("idem-core/src/transition/tests.rs", "DA:1,1\n"),
+            section("idem-core/src/store/transition/mod.rs", "DA:1,2\nDA:2,0\nDA:5,1\n"),
+            section("idem-core/src/store/transition/tests.rs", "DA:1,1\n"),
             section("idem-memory/src/lib.rs", "DA:1,1\n"),
         ];
         let files = counted(&root, &lcov.concat());
         fs::remove_dir_all(&root).unwrap();
-        assert_eq!(files.keys().collect::<Vec<_>>(), ["transition/mod.rs"]);
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["store/transition/mod.rs"]);
         let all = total(&files, STATE_MACHINE);
         assert_eq!((all.len(), percent(&all)), (2, 50.0));
-        assert!(table(&files, &all).contains("| transition/mod.rs | 2 | 50.0 % | 2 |"));
+        assert!(table(&files, &all).contains("| store/transition/mod.rs | 2 | 50.0 % | 2 |"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A store of your own: lock a record, run the state machine, write what it returns.
 //!
-//! `tests/backend.rs` runs the conformance suite over it. A storage that cannot run the state machine under a lock says the
-//! same in its own language, as idem-redis does in Lua; the suite holds both to the same cases.
+//! `tests/backend.rs` runs the conformance suite over it. A storage that cannot run the state machine under a lock
+//! implements the same rules in its own language, as idem-redis does in Lua. The suite runs the same cases on both.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -20,7 +20,7 @@ pub enum Verdict {
     SetAside,
 }
 
-/// What to do after each outcome. The match has no default: a new outcome must be decided, too.
+/// What to do after each outcome. The match has no wildcard arm, so that a new outcome does not compile unhandled.
 #[allow(clippy::match_same_arms, reason = "each arm has its own reason")]
 pub fn decide<T, E>(outcome: &Result<Outcome<T>, ExecuteError<E>>) -> Verdict {
     match outcome {
@@ -56,7 +56,7 @@ where
     H: Fn(Attempt, String) -> F + Sync,
     F: Future<Output = Result<String, std::io::Error>> + Send,
 {
-    /// Joins the stream's consumer group; makes both if they are not there.
+    /// Joins the stream's consumer group. Creates the stream and the group if they do not exist.
     pub async fn join(
         mut connection: MultiplexedConnection,
         engine: Engine,

@@ -1,4 +1,4 @@
-//! A client that retries: one key for one payment, made before the first try and sent with every one.
+//! A client that retries. Each payment has one key, which is made before the first try and sent with every try.
 //!
 //! A payment that must survive a crash of the client keeps its key in the client's own database, next to the payment.
 
@@ -12,8 +12,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Sends a payment until the service answers, at most `tries` times.
 ///
-/// Retried are lost connections, 409 while the first try is still running, 429, and 5xx: the service runs the payment once,
-/// however often it arrives. Everything else is the answer.
+/// It retries after a lost connection, a 409 with `Retry-After` (the first try still runs), a 429 and a 5xx. The
+/// service makes the payment once, however often the request arrives. Every other response is the answer.
 pub async fn pay(client: &Client, url: &str, amount: &str, tries: u32) -> Result<String, reqwest::Error> {
     let key = format!("\"{}\"", Uuid::new_v4());
     let mut pause = Duration::from_millis(100);

@@ -1,7 +1,8 @@
 //! A unary gRPC method: a duplicate gets the same reply or the same status.
 //!
-//! A status is part of an answer: `INVALID_ARGUMENT` must come back as it was. So the answer is stored as bytes that hold
-//! either, with `execute_bytes`. A status that says "not now" is an error of the handler instead, which frees the key.
+//! A status such as `INVALID_ARGUMENT` is an answer too, and a duplicate must get it again. So the stored bytes hold a
+//! reply or a status, and the method uses `execute_bytes`. A status that says "not now" is an error of the handler
+//! instead. It frees the key.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use idem_core::{Attempt, Engine, ExecuteError, Fingerprint, Key, Outcome};
@@ -58,7 +59,7 @@ impl Payments for Shop {
             Ok(Outcome::Executed(bytes) | Outcome::Replayed(bytes) | Outcome::Unprotected(bytes)) => {
                 decode(&bytes)
             }
-            // It ran, and the store may not know. The client is owed the answer.
+            // It ran, and the store may not have recorded it. The client still gets the answer.
             Ok(Outcome::Unrecorded { value, .. }) => decode(&value),
             Ok(Outcome::InFlight { .. } | Outcome::LeaseLost(_)) => {
                 Err(Status::aborted("still running; try again"))
@@ -84,7 +85,7 @@ fn pay(attempt: &Attempt, request: PayRequest) -> Result<PayReply, Status> {
     }
 }
 
-/// Whether the same request may succeed later: then nothing is stored.
+/// Whether the same request may succeed later. Such a status is not stored.
 fn is_transient(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Aborted | Code::ResourceExhausted | Code::DeadlineExceeded)
 }

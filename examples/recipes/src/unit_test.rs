@@ -93,7 +93,7 @@ mod tests {
         let (key, fingerprint) =
             (Key::new("databases", "request-1").unwrap(), Fingerprint::from_parts(["x"]));
         let Ok(Admission::Granted(crashed)) = engine.reserve(&key, &fingerprint).await else { panic!() };
-        drop(crashed); // What a panic or a dropped future does.
+        drop(crashed); // A panic or a dropped future has the same effect.
         tokio::task::yield_now().await;
         let Ok(Admission::Granted(next)) = engine.reserve(&key, &fingerprint).await else { panic!() };
         assert_eq!(next.attempt().number, 2);
